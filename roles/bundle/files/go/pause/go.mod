@@ -1,0 +1,3 @@
+module kiban.test/bundle/pause
+
+go 1.26.0

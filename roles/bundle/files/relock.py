@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write go/<name>/{go.mod,go.sum,tools.go} anew from bundle.yml: relock.py [NAME ...]
+
+Run it after changing a version in bundle.yml, read the diff, commit it with the change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+
+
+def go(*argv: str, cwd: Path) -> str:
+    env = os.environ | {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    done = subprocess.run(["go", *argv], cwd=cwd, env=env, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"relock: go {' '.join(argv)} failed in {cwd}")
+    return done.stdout
+
+
+def describe(module: str, version: str, cwd: Path) -> dict[str, Any]:
+    """The publisher's own go.mod of a module."""
+    found = json.loads(go("mod", "download", "-json", f"{module}@{version}", cwd=cwd))
+    return json.loads(go("mod", "edit", "-json", found["GoMod"], cwd=cwd))
+
+
+def replaces(described: dict[str, Any], staging: str | None) -> dict[str, str]:
+    """Replacements of the publisher hold only in its own module: take them over, staged modules at their own version."""
+    found = {}
+    for entry in described.get("Replace") or []:
+        old, new = entry["Old"]["Path"], entry["New"]
+        if new.get("Version"):
+            found[old] = f"{new['Path']} {new['Version']}"
+        elif staging and new["Path"].startswith("./staging/"):
+            found[old] = f"{old} {staging}"
+    return found
+
+
+def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
+    folder = HERE / "go" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    required = {m: v.format(version=version) for m, v in recipe.get("require", {}).items()}
+    language, godebug, replaced = "1.26.0", [], dict(recipe.get("replace", {}))
+    for module, wanted in required.items():
+        described = describe(module, wanted, folder.parent)
+        language = described.get("Go", language)
+        godebug = [f"godebug {g['Key']}={g['Value']}" for g in described.get("GoDebug") or []] or godebug
+        replaced = replaces(described, recipe.get("staging")) | replaced
+    lines = [f"module kiban.test/bundle/{name}", "", f"go {language}", "", *godebug, ""]
+    lines += [f"require {m} {v}" for m, v in required.items()] + [""]
+    lines += [f"replace {old} => {new}" for old, new in sorted(replaced.items())]
+    (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "go.sum").unlink(missing_ok=True)
+    imports = sorted(set(recipe["programs"].values()) - {"."})
+    if imports:
+        body = "".join(f'\t_ "{path}"\n' for path in imports)
+        (folder / "tools.go").write_text(
+            f"//go:build tools\n\n// Written by relock.py.\npackage tools\n\nimport (\n{body})\n", encoding="utf-8"
+        )
+    go("mod", "tidy", cwd=folder)
+
+
+def main() -> None:
+    bundle = yaml.safe_load((HERE / "bundle.yml").read_text(encoding="utf-8"))
+    names = sys.argv[1:]
+    for artifact in bundle["artifacts"]:
+        recipe = artifact.get("modules", {}).get("go")
+        if recipe and (not names or artifact["name"] in names):
+            print(f"relock: {artifact['name']} {artifact['version']}", flush=True)
+            relock(artifact["name"], str(artifact["version"]), recipe)
+
+
+if __name__ == "__main__":
+    main()
