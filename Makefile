@@ -1,25 +1,116 @@
 # `make help` lists what there is. Everything runs from one virtual environment, .venv, made from a lock file.
 PYTHON ?= python3
 LOCK   ?= requirements-dev.txt
-LINK   := .ansible/collections/ansible_collections/kiban/baremetal
-STAMP  := .venv/lock-$(shell cat $(LOCK) | sha256sum | cut -c1-16)
+SITE   ?= inventories/lab
+ARGS   ?=
 
+export KIBAN_WORK ?= $(HOME)/.cache/kiban
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+MAKEFLAGS   += --no-print-directory
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-MAKEFLAGS   += --no-print-directory
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help
-help: ## what can be made
-	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+LINK    := .ansible/collections/ansible_collections/kiban/baremetal
+STAMP   := .venv/lock-$(shell cat $(LOCK) | sha256sum | cut -c1-16)
+# The control host of the lab is a network namespace without a route to the outside.
+CONTROL := ip netns exec kiban-control
+PLAY     = $(IN)ansible-playbook kiban.baremetal
 
-.PHONY: .venv
+.NOTPARALLEL:
+.PHONY: help root .venv demo bundle image lab lab-absent site plan verify shell \
+        test lint unit sanity build-test test-rack test-newest bench-first-light docs lock clean
+
+help: ## this list
+	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+##### The virtual rack: each step is a playbook, ARGS are more arguments for it
+
+demo: bundle image lab site verify ## everything: from nothing to a verified cluster on the virtual rack
+	@cat docs/demo-done.txt
+
+bundle: root .venv ## all that a site runs, built or downloaded, with checksums
+	$(PLAY).bundle $(ARGS)
+
+image: root .venv ## node image and deploy ramdisk
+	$(PLAY).image $(ARGS)
+
+lab: root .venv ## a rack of blank, powered-off virtual servers
+	$(PLAY).lab $(ARGS)
+
+lab-absent: root .venv ## take the virtual rack away
+	$(PLAY).lab -e lab_state=absent $(ARGS)
+
+site plan verify: IN = $(CONTROL) $()
+site: root .venv ## bring the site to what its model says
+	$(PLAY).site -i $(SITE) $(ARGS)
+
+plan: root .venv ## say what `make site` would do, and touch nothing
+	$(PLAY).plan -i $(SITE) $(ARGS)
+
+verify: root .venv ## prove that the cluster serves
+	$(PLAY).verify -i $(SITE) $(ARGS)
+
+shell: root ## a shell on the lab's control host, with kubectl
+	@KUBECONFIG=$(KIBAN_WORK)/sites/lab/kubeconfig PATH=$(KIBAN_WORK)/bundle/bin:$$PATH $(CONTROL) bash
+
+##### Tests
+
+test: lint unit sanity build-test ## all tests that need neither root nor the rack
+
+lint: .venv ## linters and type checks
+	ruff check
+	mypy
+	yamllint --strict .
+	antsibull-changelog lint
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self $(LINK)
+	ansible-lint
+
+unit: .venv ## unit tests
+	pytest -n auto
+
+sanity: .venv ## ansible-test sanity
+	tests/sanity/run
+
+build-test: .venv ## build the collection, install it in an empty place, use it from there
+	tests/build/run
+
+test-rack: root .venv ## tests on the running virtual rack
+	pytest -m rack tests/rack
+
+test-newest: root ## unit and sanity tests with the newest ansible-core, in a Debian 13 root
+	tests/newest/run
+
+bench-first-light: root .venv ## stage timeline of a site run, and its ratio to a bare script
+	tests/bench/first_light $(ARGS)
+
+##### The rest
+
+docs: .venv ## the reference of modules, plugins and roles, in build/docs
+	tests/docs/run
+
+lock: ## resolve the lock files anew
+	$(PYTHON) -m venv build/uv && build/uv/bin/pip -q install uv
+	$(UV) --python-version 3.11 requirements.in -o requirements.txt
+	$(UV) --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	$(UV) --python-version 3.13 requirements-newest.in -o requirements-newest.txt
+
+lock: UV = build/uv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+    --custom-compile-command 'make lock'
+
+clean: ## remove what was made in the checkout
+	rm -rf .venv .ansible build .mypy_cache .pytest_cache .ruff_cache .hypothesis kiban-baremetal-*.tar.gz
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "This needs root. Run: sudo make $(MAKECMDGOALS)"; exit 1; }
+
 .venv: $(STAMP) $(LINK) ## the virtual environment with the locked tools
 
 $(STAMP): $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=<interpreter>"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Installing the Debian package python3-venv (needs root)"; apt-get -qq update; apt-get -qy install python3-venv; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed. Say which with PYTHON=<interpreter>"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	    { echo "Installing the Debian package python3-venv"; apt-get -qq update; apt-get -qqy install python3-venv; }
 	@echo "Making .venv from $(LOCK)"
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes --no-deps -r $(LOCK)
