@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deploy_server
+short_description: Web server on the control host that servers and BMCs fetch images from
+version_added: 0.1.0
+description:
+  - Runs C(nginx) as this user with a configuration of its own, beside any other web server of the host.
+  - What it serves is not secret by itself. Per-server media lie under names that can't be guessed and there is no listing.
+  - A server that is running already with the same configuration is kept.
+author:
+  - The kiban.baremetal contributors (@kiban)
+extends_documentation_fragment:
+  - kiban.baremetal.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+options:
+  path:
+    description: Directory for configuration, pid file and logs. The directory C(root) below it is served.
+    type: path
+    required: true
+  port:
+    description: TCP port.
+    type: int
+    default: 8080
+  addresses:
+    description: Addresses to listen on. Empty means all.
+    type: list
+    elements: str
+    default: []
+  state:
+    description: Whether the server should run.
+    type: str
+    choices: [started, stopped]
+    default: started
+"""
+
+EXAMPLES = r"""
+- name: Serve images
+  kiban.baremetal.deploy_server:
+    path: ~/.cache/kiban/sites/lab/deploy
+    addresses: [198.51.100.2, 192.0.2.2]
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+pid:
+  description: Process id of the running server, null when there is none.
+  type: int
+  returned: success
+"""
+
+import os
+import signal
+import subprocess
+import time
+from typing import Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+CONFIG = """\
+{user}worker_processes 1;
+pid {path}/nginx.pid;
+error_log {path}/error.log warn;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  server_tokens off;
+  sendfile on;
+  tcp_nopush on;
+  types {{ }}
+  default_type application/octet-stream;
+  client_body_temp_path {path}/tmp;
+  proxy_temp_path {path}/tmp;
+  fastcgi_temp_path {path}/tmp;
+  uwsgi_temp_path {path}/tmp;
+  scgi_temp_path {path}/tmp;
+  server {{
+{listen}
+    root {path}/root;
+    autoindex off;
+  }}
+}}
+"""
+
+
+class DeployServerError(Exception):
+    pass
+
+
+class DeployServer:
+    """One nginx master process, known by its pid file and its command line."""
+
+    def __init__(self, path: str, port: int, addresses: list[str]) -> None:
+        self.path = path
+        self.config_path = os.path.join(path, "nginx.conf")
+        listen = "\n".join(f"    listen {address}:{port};" for address in addresses) or f"    listen {port};"
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        self.config = CONFIG.format(path=path, listen=listen, user=user)
+
+    def pid(self) -> Optional[int]:
+        """The pid of our own running server; never that of a process which took over the number."""
+        try:
+            with open(os.path.join(self.path, "nginx.pid"), encoding="ascii") as handle:
+                pid = int(handle.read())
+            with open(f"/proc/{pid}/cmdline", "rb") as handle:
+                command = handle.read()
+        except (OSError, ValueError):
+            return None
+        return pid if self.config_path.encode() in command else None
+
+    def same_config(self) -> bool:
+        try:
+            with open(self.config_path, encoding="utf-8") as handle:
+                return handle.read() == self.config
+        except FileNotFoundError:
+            return False
+
+    def start(self) -> int:
+        for directory in ("root", "tmp"):
+            os.makedirs(os.path.join(self.path, directory), exist_ok=True)
+        with open(f"{self.config_path}.new", "w", encoding="utf-8") as handle:
+            handle.write(self.config)
+        os.replace(f"{self.config_path}.new", self.config_path)
+        done = subprocess.run(
+            ["nginx", "-p", self.path, "-e", f"{self.path}/error.log", "-c", self.config_path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise DeployServerError(f"nginx did not start: {done.stderr.strip()}")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            pid = self.pid()
+            if pid:
+                return pid
+            time.sleep(0.05)
+        raise DeployServerError(f"nginx wrote no pid file within 10 s; see {self.path}/error.log")
+
+    def stop(self, pid: int) -> None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            if not os.path.exists(f"/proc/{pid}"):
+                return
+            time.sleep(0.05)
+        raise DeployServerError(f"nginx (pid {pid}) did not end within 10 s of SIGTERM")
+
+
+def ensure(server: DeployServer, state: str, check_mode: bool) -> tuple[bool, Optional[int]]:
+    pid = server.pid()
+    keep = pid is not None and state == "started" and server.same_config()
+    if keep or (pid is None and state == "stopped"):
+        return False, pid
+    if check_mode:
+        return True, pid
+    if pid is not None:
+        server.stop(pid)
+    return True, server.start() if state == "started" else None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "port": {"type": "int", "default": 8080},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    server = DeployServer(os.path.abspath(params["path"]), params["port"], params["addresses"])
+    try:
+        changed, pid = ensure(server, params["state"], module.check_mode)
+    except (OSError, DeployServerError) as exc:
+        module.fail_json(msg=f"web server for images in {params['path']}: {exc}")
+    else:
+        module.exit_json(changed=changed, pid=pid)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Difference between a site's model and its devices
+version_added: 0.1.0
+description:
+  - Reads BMCs, servers (over SSH) and the Kubernetes API of a whole site in one process, many connections side by side,
+    and compares what it finds with the site model. Changes nothing.
+  - A server that can't be read is reported as a problem and left alone. Unreadable is never taken for absent.
+  - Runs once for all hosts of the play. With C(--limit) it reads only those servers.
+author:
+  - The kiban.baremetal contributors (@kiban)
+extends_documentation_fragment:
+  - kiban.baremetal.attributes
+attributes:
+  check_mode:
+    support: full
+    details: In check mode the result is C(changed) when a run would change anything.
+  diff_mode:
+    support: full
+options:
+  site_dir:
+    description: Directory with the site's SSH keys, C(known_hosts) and C(kubeconfig), see M(kiban.baremetal.site_keys).
+    type: path
+    required: true
+  image_manifest:
+    description: The file C(manifest.json) that the playbook C(kiban.baremetal.image) writes.
+    type: path
+    required: true
+  kubectl:
+    description: Path of C(kubectl) on the control host.
+    type: path
+    required: true
+  authorized_key:
+    description: Public key that every server should let in.
+    type: str
+    required: true
+  media_prefix:
+    description:
+      - URL prefix of the media that this site inserts into BMCs. A server that is powered on with such media and does
+        not answer is in the middle of an installation, not a running node.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Compare the site with its model
+  kiban.baremetal.plan:
+    site_dir: "{{ kiban_site_dir }}"
+    image_manifest: "{{ kiban_work }}/image/manifest.json"
+    kubectl: "{{ kiban_work }}/bundle/bin/kubectl"
+    authorized_key: "{{ __site_keys.authorized_key }}"
+  register: __site_plan
+"""
+
+RETURN = r"""
+changes:
+  description: What a run would change, in the order in which it would act.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    server:
+      description: Name of the server.
+      type: str
+    stage:
+      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(join).
+      type: str
+    action:
+      description: How the stage acts on this server.
+      type: str
+    what:
+      description: What differs.
+      type: str
+    before:
+      description: What was read.
+      type: str
+    after:
+      description: What the model says.
+      type: str
+    disruption:
+      description: V(none), V(reboot), or V(data) when a system disk may be written.
+      type: str
+problems:
+  description: Servers that are left alone, each with the reason.
+  type: list
+  elements: dict
+  returned: success
+notices:
+  description: Differences that are mended only when the model asks for it.
+  type: list
+  elements: dict
+  returned: success
+hosts:
+  description: Servers with anything to do, with their C(todo_<stage>) groups.
+  type: list
+  elements: dict
+  returned: success
+lines:
+  description: The plan for a person, one line a change.
+  type: list
+  elements: str
+  returned: success
+summary:
+  description: The plan in one sentence.
+  type: str
+  returned: success
+todo:
+  description: Server names by stage.
+  type: dict
+  returned: success
+cluster:
+  description: Whether the Kubernetes API answered.
+  type: dict
+  returned: success
+"""

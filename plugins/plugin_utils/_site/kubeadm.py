@@ -1,0 +1,117 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""kubeadm's configuration of a site, rendered from the site model. Pure."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from .model import Server, Site
+
+__all__ = ["init_config", "join_config"]
+
+_API = "kubeadm.k8s.io/v1beta4"
+API_PORT = 6443
+
+# kubeadm's defaults are for servers that start a container in a second. These are three times what a server
+# needs that is emulated in software on a busy two-core host.
+_TIMEOUTS = {
+    "controlPlaneComponentHealthCheck": "10m0s",
+    "kubeletHealthCheck": "5m0s",
+    "kubernetesAPICall": "3m0s",
+    "etcdAPICall": "5m0s",
+    "tlsBootstrap": "5m0s",
+    "discovery": "5m0s",
+}
+
+
+def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
+    """InitConfiguration and its companions for the first control-plane server.
+
+    C(images): image tags that differ from what kubeadm would choose, by component (C(etcd), C(coredns)).
+    """
+    cluster = site.cluster
+    extra = cluster.extra_args
+    documents: list[dict[str, Any]] = [
+        {
+            "apiVersion": _API,
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": server.addresses["node"], "bindPort": API_PORT},
+            "nodeRegistration": _registration(server),
+            "timeouts": _TIMEOUTS,
+        },
+        {
+            "apiVersion": _API,
+            "kind": "ClusterConfiguration",
+            "clusterName": site.name,
+            "kubernetesVersion": cluster.kubernetes,
+            # Elliptic curve keys: 1 s instead of 11 to 22 s on a slow server, and safe.
+            "encryptionAlgorithm": "ECDSA-P256",
+            "controlPlaneEndpoint": f"{cluster.endpoint}:{API_PORT}",
+            "networking": {"podSubnet": cluster.sdn.pods, "serviceSubnet": cluster.sdn.services},
+            "dns": {"imageTag": images["coredns"]} if "coredns" in images else {},
+            "etcd": {
+                "local": {
+                    **({"imageTag": images["etcd"]} if "etcd" in images else {}),
+                    "extraArgs": _arguments(extra.etcd),
+                }
+            },
+            "apiServer": {"extraArgs": _arguments(extra.api_server)},
+            # Every node has its pod range from the site model, so nothing is allocated.
+            "controllerManager": {
+                "extraArgs": _arguments({"allocate-node-cidrs": "false", **extra.controller_manager})
+            },
+            "scheduler": {"extraArgs": _arguments(extra.scheduler)},
+        },
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clusterCIDR": cluster.sdn.pods,
+        },
+        {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "cgroupDriver": "systemd",
+            **extra.kubelet_config,
+        },
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def join_config(server: Server, token: str) -> str:
+    """JoinConfiguration of a worker. The API server is verified by the discovery file, not by the token."""
+    document = {
+        "apiVersion": _API,
+        "kind": "JoinConfiguration",
+        "discovery": {
+            "file": {"kubeConfigPath": "/etc/kubernetes/kiban/discovery.yaml"},
+            "tlsBootstrapToken": token,
+        },
+        "nodeRegistration": _registration(server),
+        "timeouts": _TIMEOUTS,
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _registration(server: Server) -> dict[str, Any]:
+    registration: dict[str, Any] = {
+        "name": server.name,
+        "criSocket": "unix:///run/containerd/containerd.sock",
+        "imagePullPolicy": "IfNotPresent",
+        "kubeletExtraArgs": _arguments({"node-ip": server.addresses["node"]}),
+    }
+    if server.taints:
+        registration["taints"] = [{"key": t.key, "value": t.value, "effect": t.effect} for t in server.taints]
+    return registration
+
+
+def _arguments(values: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
