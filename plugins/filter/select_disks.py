@@ -1,0 +1,41 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+try:
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import disks
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import ExpressionError
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
+
+
+def select_disks(
+    records: Sequence[Mapping[str, Any]],
+    selector: Mapping[str, Any] | None,
+    purpose: str,
+    wipe: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+) -> dict[str, list[Any]]:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(
+            f"select_disks needs a Python library that is missing: {IMPORT_ERROR}"
+        ) from IMPORT_ERROR
+    try:
+        return disks.select_disks(records, selector, purpose=purpose, wipe=wipe, exclude=exclude)
+    except ExpressionError as error:
+        raise AnsibleFilterError(f"select_disks: the selector {error.message}; {error.hint}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise AnsibleFilterError(f"select_disks: {error}") from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"select_disks": select_disks}

@@ -1,0 +1,145 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""Checks of meaning: profiles, names, roles and the cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from .draft import Draft, Entry
+from .expressions import ExpressionError, check_expression, check_selector
+from .shape import nearest, schema
+
+__all__ = ["check_cluster", "check_profiles", "check_servers", "group_name"]
+
+# Groups and hosts with these names exist already, or mean something to Ansible.
+_RESERVED = frozenset(("all", "localhost", "servers", "ungrouped", "workers"))
+
+
+def group_name(kind: str, name: str) -> str:
+    """Name of the Ansible group of a rack or a profile."""
+    return f"{kind}_{name.replace('-', '_')}"
+
+
+def check_profiles(draft: Draft) -> None:
+    for name, profile in draft.part("profiles").items():
+        path = f"profiles.{name}"
+        for number, text in enumerate(profile.get("expect") or []):
+            _expression(draft, f"{path}.expect[{number}]", text, check_expression)
+        for purpose, selector in (profile.get("disks") or {}).items():
+            _expression(draft, f"{path}.disks.{purpose}.select", (selector or {}).get("select"), check_selector)
+    _same_group(draft, "profile", [(f"profiles.{name}", name) for name in draft.part("profiles")])
+
+
+def _expression(draft: Draft, path: str, text: str | None, check: Callable[[str], object]) -> None:
+    if not text:
+        return
+    try:
+        check(text)
+    except ExpressionError as error:
+        draft.problem(path, f'"{text.strip()}" {error.message}', error.hint)
+
+
+def _same_group(draft: Draft, kind: str, names: list[tuple[str, str]]) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    for path, name in names:
+        earlier = seen.setdefault(group_name(kind, name), (path, name))
+        if earlier[0] == path:
+            continue
+        if earlier[1] == name:
+            draft.problem(path, f"the name '{name}' is used twice", f"see {earlier[0]}")
+        else:
+            message = f"'{name}' and '{earlier[1]}' give the same group {group_name(kind, name)}"
+            draft.problem(path, message, "hyphens become underscores in group names: choose another name")
+
+
+def check_servers(draft: Draft) -> None:
+    racks = [
+        (f"racks[{i}].name", rack["name"]) for i, rack in enumerate(draft.part("racks")) if rack and "name" in rack
+    ]
+    _same_group(draft, "rack", racks)
+    seen: dict[str, Entry] = {}
+    for entry in draft.entries:
+        _names(draft, entry, seen)
+        profile = entry.raw.get("profile")
+        if profile is not None and profile not in draft.declared_profiles:
+            hint = nearest(profile, draft.declared_profiles)
+            draft.problem(entry.key("profile"), f"there is no profile '{profile}'", hint)
+        if entry.bmc().get("fingerprint") and len(entry.names) > 1:
+            message = f"one fingerprint cannot be that of {len(entry.names)} BMCs"
+            draft.problem(entry.key("bmc", "fingerprint"), message, "a separate entry for each server, or `ca_path`")
+        _taints(draft, entry)
+    _control_plane(draft)
+
+
+def _names(draft: Draft, entry: Entry, seen: dict[str, Entry]) -> None:
+    label = schema()["$defs"]["label"]
+    path, twice = entry.key("name"), []
+    for name in entry.names:
+        if "\n" in name or not re.match(label["pattern"], name):
+            hint = "the domain stands in site.domain" if "." in name else "for example node1 or node[01:32]"
+            draft.problem(path, f"'{name}' is not {label['title']}", hint)
+            return
+        if name in _RESERVED:
+            draft.problem(path, f"'{name}' has a meaning of its own for Ansible", "choose another name")
+        if seen.setdefault(name, entry) is not entry:
+            twice.append(name)
+    if twice:
+        more = f" (and {len(twice) - 1} more names)" if len(twice) > 1 else ""
+        draft.problem(path, f"the name '{twice[0]}' is used twice{more}", f"see {seen[twice[0]].key('name')}")
+
+
+def _taints(draft: Draft, entry: Entry) -> None:
+    seen = set()
+    for number, taint in enumerate(entry.raw.get("taints") or []):
+        if not taint or "key" not in taint or "effect" not in taint:
+            continue
+        if (taint["key"], taint["effect"]) in seen:
+            message = f"a taint {taint['key']}:{taint['effect']} is there already"
+            draft.problem(entry.key("taints", number), message, "each key and effect once")
+        seen.add((taint["key"], taint["effect"]))
+
+
+def _control_plane(draft: Draft) -> None:
+    """This version knows one control-plane server."""
+    found = list(_control_plane_names(draft))
+    if len(found) > 1:
+        entry = found[1][0]
+        names = ", ".join(name for _entry, name in found[:5]) + (", ..." if len(found) > 5 else "")
+        message = f"{len(found)} servers have the role control_plane ({names}); more than one is not supported yet"
+        draft.problem(entry.key("roles"), message, "leave the role to one server")
+    # Where a name or a role could not be read, nobody knows whether one was meant.
+    if not found and draft.servers_whole and all(entry.names for entry in draft.entries):
+        draft.problem("racks", "no server has the role control_plane", "give it to one server: roles: [control_plane]")
+
+
+def _control_plane_names(draft: Draft) -> Iterator[tuple[Entry, str]]:
+    for entry in draft.entries:
+        if "control_plane" in entry.roles():
+            for name in entry.names:
+                yield entry, name
+
+
+def check_cluster(draft: Draft) -> None:
+    cluster = draft.part("cluster")
+    endpoint, servers = cluster.get("endpoint"), list(_control_plane_names(draft))
+    if endpoint and len(servers) == 1:
+        entry, name = servers[0]
+        addresses = {key: value for key, value in (entry.raw.get("addresses") or {}).items() if key != "bmc"}
+        if addresses and endpoint not in addresses.values():
+            owner = next((claim.owner for claim in draft.claims if claim.address == endpoint), None)
+            message = f"{endpoint} is not an address of the control-plane server {name}"
+            message += f" but of {owner}" if owner else ""
+            draft.problem("cluster.endpoint", message, "one of: " + ", ".join(addresses.values()))
+    seen = set()
+    for number, sds in enumerate(cluster.get("sds") or []):
+        driver = (sds or {}).get("driver")
+        if driver in seen:
+            draft.problem(f"cluster.sds[{number}].driver", f"the driver '{driver}' is used twice", "each driver once")
+        seen.add(driver or None)

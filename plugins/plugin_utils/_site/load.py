@@ -1,0 +1,154 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""From the data of a site file to a Site, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .check_networks import check_networks
+from .check_servers import check_cluster, check_profiles, check_servers
+from .draft import Draft, Entry, addresses_of, read_entries
+from .ipam import pod_range
+from .model import (
+    Bmc,
+    Bond,
+    Cluster,
+    Deploy,
+    DiskSelector,
+    Limits,
+    Network,
+    Problem,
+    Profile,
+    Sdn,
+    Sds,
+    Server,
+    Site,
+    SiteError,
+)
+from .plain import NotPlain, plain
+from .shape import check_shape, fill_defaults
+
+__all__ = ["load_site"]
+
+
+def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Site:
+    """The site that the data describe.
+
+    `resolve_path` is given each path of a file in the data and returns what to use, for example with `~` expanded.
+    Raises SiteError with all problems at once.
+    """
+    try:
+        data = plain(data)
+    except NotPlain as error:
+        raise SiteError([error.problem]) from error
+    problems, pruned = check_shape(data)
+    servers_whole = not any(problem.path.startswith("racks") for problem in problems)
+    draft = Draft(pruned, _names(data, "networks"), _names(data, "profiles"), servers_whole)
+    problems += _check_meaning(draft)
+    if problems:
+        raise SiteError(problems)
+    return _build(fill_defaults(data), resolve_path or (lambda path: path))
+
+
+def _check_meaning(draft: Draft) -> list[Problem]:
+    read_entries(draft)
+    check_profiles(draft)
+    check_networks(draft)
+    check_servers(draft)
+    check_cluster(draft)
+    return draft.problems
+
+
+def _names(data: Any, key: str) -> frozenset[str]:
+    """Names that are declared, be their content right or wrong."""
+    part = data.get(key) if isinstance(data, dict) else None
+    return frozenset(part) if isinstance(part, dict) else frozenset()
+
+
+def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
+    networks = {name: Network(name=name, **raw) for name, raw in data["networks"].items()}
+    deploy = data["deploy"]
+    sdn = Sdn(**data["cluster"]["sdn"])
+    draft = Draft(data, frozenset(), frozenset())
+    read_entries(draft)
+    servers = tuple(
+        server
+        for entry in draft.entries
+        for server in _servers(entry, data["bmc_defaults"], networks["node"], sdn, resolve_path)
+    )
+    site = data["site"]
+    return Site(
+        name=site["name"],
+        domain=site["domain"],
+        ntp=tuple(site["ntp"]),
+        dns=tuple(site["dns"]),
+        networks=networks,
+        deploy=Deploy(deploy["address"], deploy["bmc_address"] or deploy["address"], deploy["port"]),
+        limits=Limits(**data["limits"]),
+        profiles={name: _profile(name, raw) for name, raw in data["profiles"].items()},
+        racks=tuple(rack["name"] for rack in data["racks"]),
+        servers=servers,
+        cluster=_cluster(data["cluster"], sdn, servers),
+    )
+
+
+def _profile(name: str, raw: dict[str, Any]) -> Profile:
+    disks = {purpose: DiskSelector(**selector) for purpose, selector in raw["disks"].items() if selector}
+    bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
+    return Profile(name, tuple(raw["expect"]), disks, bond)
+
+
+def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:
+    first = next(server for server in servers if "control_plane" in server.roles)
+    return Cluster(
+        kubernetes=raw["kubernetes"],
+        endpoint=raw["endpoint"] or first.addresses["node"],
+        sdn=sdn,
+        sds=tuple(Sds(**sds) for sds in raw["sds"]),
+        extra_args=raw["extra_args"],
+    )
+
+
+def _servers(
+    entry: Entry, bmc_defaults: dict[str, Any], node: Network, sdn: Sdn, resolve_path: Callable[[str], str]
+) -> Iterator[Server]:
+    raw, count = entry.raw, len(entry.names)
+    bmc_raw = entry.bmc()
+    # A server's own option wins, also where it says null.
+    written = {**bmc_defaults, **bmc_raw}
+    bmcs = addresses_of(bmc_raw["address"], count)
+    addresses = {name: addresses_of(first, count) for name, first in raw["addresses"].items()}
+    for place, name in enumerate(entry.names):
+        own = {network: counted[place] for network, counted in addresses.items()}
+        yield Server(
+            name=name,
+            rack=entry.rack,
+            roles=tuple(raw["roles"]),
+            profile=raw["profile"],
+            bmc=_bmc(bmcs[place], written, resolve_path),
+            addresses=own,
+            pod_cidr=pod_range(own["node"], node.cidr, sdn.pods, sdn.node_prefix),
+            labels=raw["labels"],
+            taints=tuple(raw["taints"]),
+            wipe=tuple(raw["wipe"]),
+            reinstall=raw["reinstall"],
+        )
+
+
+def _bmc(address: str, raw: dict[str, Any], resolve_path: Callable[[str], str]) -> Bmc:
+    fingerprint = raw.get("fingerprint")
+    return Bmc(
+        address=address,
+        driver=raw["driver"],
+        validate_certs=raw["validate_certs"],
+        ca_path=resolve_path(raw["ca_path"]) if raw["ca_path"] else None,
+        fingerprint=fingerprint.replace(":", "").lower() if fingerprint else None,
+        timeout=raw["timeout"],
+    )

@@ -1,0 +1,172 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""The site model as typed objects. Nothing here reads a file or a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "Bmc",
+    "Bond",
+    "Cluster",
+    "Deploy",
+    "DiskSelector",
+    "Limits",
+    "Network",
+    "Problem",
+    "Profile",
+    "Sdn",
+    "Sds",
+    "Server",
+    "Site",
+    "SiteError",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a site file: where, what, and what would be right."""
+
+    path: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+class SiteError(ValueError):
+    """A site file is refused. `problems` holds everything that is wrong in it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: list[Problem] = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True)
+class Network:
+    name: str
+    cidr: str
+    gateway: str | None
+    vlan: int | None
+    mtu: int
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """Addresses of the control host, where images are fetched from."""
+
+    address: str
+    bmc_address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    power_ons: int
+    image_writes: int
+    joins: int
+
+
+@dataclass(frozen=True)
+class DiskSelector:
+    """Which disks serve a purpose. Without `count` any number from one."""
+
+    select: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Bond:
+    mode: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    expect: tuple[str, ...]
+    disks: Mapping[str, DiskSelector]
+    """By purpose: `system`, and `data` if the profile states it."""
+    network: Bond
+
+
+@dataclass(frozen=True)
+class Bmc:
+    address: str
+    driver: str
+    validate_certs: bool
+    ca_path: str | None
+    fingerprint: str | None
+    timeout: int
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    rack: str
+    roles: tuple[str, ...]
+    profile: str
+    bmc: Bmc
+    addresses: Mapping[str, str]
+    pod_cidr: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...]
+    wipe: tuple[str, ...]
+    reinstall: str | None
+
+
+@dataclass(frozen=True)
+class Sdn:
+    driver: str
+    pods: str
+    services: str
+    node_prefix: int
+
+
+@dataclass(frozen=True)
+class Sds:
+    driver: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    kubernetes: str
+    endpoint: str
+    sdn: Sdn
+    sds: tuple[Sds, ...]
+    extra_args: Mapping[str, Mapping[str, Any]]
+    """By part: etcd, api_server, controller_manager, scheduler, kubelet_config."""
+
+
+@dataclass(frozen=True)
+class Site:
+    name: str
+    domain: str
+    ntp: tuple[str, ...]
+    dns: tuple[str, ...]
+    networks: Mapping[str, Network]
+    deploy: Deploy
+    limits: Limits
+    profiles: Mapping[str, Profile]
+    racks: tuple[str, ...]
+    servers: tuple[Server, ...]
+    cluster: Cluster
+
+    def server(self, name: str) -> Server:
+        """The server of this name; KeyError if there is none."""
+        for server in self.servers:
+            if server.name == name:
+                return server
+        raise KeyError(name)
+
+    def with_role(self, role: str) -> tuple[Server, ...]:
+        return tuple(server for server in self.servers if role in server.roles)

@@ -1,0 +1,77 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""A Site as plain data, for Ansible variables."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from .model import Network, Profile, Server, Site
+
+__all__ = ["server_vars", "site_vars"]
+
+
+def site_vars(site: Site) -> dict[str, Any]:
+    """The normal form of a site file: ranges expanded, every default written out.
+
+    `load_site` makes the same Site of it.
+    """
+    return {
+        "site": {"name": site.name, "domain": site.domain, "ntp": list(site.ntp), "dns": list(site.dns)},
+        "networks": {name: _network(network) for name, network in site.networks.items()},
+        "deploy": asdict(site.deploy),
+        "limits": asdict(site.limits),
+        "profiles": {name: _profile(profile) for name, profile in site.profiles.items()},
+        "racks": [
+            {"name": rack, "servers": [_server(server) for server in site.servers if server.rack == rack]}
+            for rack in site.racks
+        ],
+        "cluster": {
+            "kubernetes": site.cluster.kubernetes,
+            "endpoint": site.cluster.endpoint,
+            "sdn": asdict(site.cluster.sdn),
+            "sds": [asdict(sds) for sds in site.cluster.sds],
+            "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
+        },
+    }
+
+
+def server_vars(site: Site, server: Server) -> dict[str, Any]:
+    """Everything about one server, with its profile and its pod range."""
+    profile = {"name": server.profile, **_profile(site.profiles[server.profile])}
+    return {**_server(server), "rack": server.rack, "profile": profile, "pod_cidr": server.pod_cidr}
+
+
+def _network(network: Network) -> dict[str, Any]:
+    plain = asdict(network)
+    del plain["name"]
+    return plain
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    disks = {purpose: asdict(selector) for purpose, selector in profile.disks.items()}
+    return {
+        "expect": list(profile.expect),
+        "disks": {"data": None, **disks},
+        "network": {"mode": profile.network.mode, "members": list(profile.network.members)},
+    }
+
+
+def _server(server: Server) -> dict[str, Any]:
+    return {
+        "name": server.name,
+        "roles": list(server.roles),
+        "profile": server.profile,
+        "bmc": asdict(server.bmc),
+        "addresses": dict(server.addresses),
+        "labels": dict(server.labels),
+        "taints": [dict(taint) for taint in server.taints],
+        "wipe": list(server.wipe),
+        "reinstall": server.reinstall,
+    }
