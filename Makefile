@@ -19,7 +19,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test test-rack test-newest bench-first-light docs lock clean
+        test lint unit sanity build-test test-rack molecule test-newest bench-first-light docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,7 +27,14 @@ help: ## this list
 ##### The virtual rack: each step is a playbook, ARGS are more arguments for it
 
 demo: bundle image lab site verify ## everything: from nothing to a verified cluster on the virtual rack
-	@cat docs/demo-done.txt
+	@echo
+	@echo "The cluster serves. What to look at next:"
+	@echo "  sudo make shell      a shell on the control host: kubectl get nodes -o wide; kubectl get pods -A"
+	@echo "  sudo make site       a second run: it changes nothing"
+	@echo "  $(KIBAN_WORK)/sites/lab/verify.json    what was proved, for programs"
+	@echo "  $(KIBAN_WORK)/lab/console/             what the servers say on their consoles"
+	@echo "  README.md            from here to the first server of your own"
+	@echo "  sudo make lab-absent takes the rack away"
 
 bundle: root .venv ## all that a site runs, built or downloaded, with checksums
 	$(PLAY).bundle $(ARGS)
@@ -77,6 +84,9 @@ build-test: .venv ## build the collection, install it in an empty place, use it 
 
 test-rack: root .venv ## tests on the running virtual rack
 	pytest -m rack tests/rack
+
+molecule: root .venv ## Molecule scenario lab, on the running virtual rack
+	$(CONTROL) molecule test -s lab
 
 test-newest: root ## unit and sanity tests with the newest ansible-core, in a Debian 13 root
 	tests/newest/run

@@ -1,0 +1,21 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every unit test stands on: Ansible's own loader finds the collection in the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.plugins.loader import init_plugin_loader
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+init_plugin_loader([str(CHECKOUT / ".ansible" / "collections")])
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The directory of galaxy.yml."""
+    return CHECKOUT
