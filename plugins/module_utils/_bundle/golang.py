@@ -1,0 +1,142 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: it may change in any release.
+# Do not use it from outside the collection.
+
+"""Programs from Go modules. The lock files decide what is compiled: go.sum holds the digest of every module."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Optional
+
+from .errors import BundleError
+from .process import run
+from .recipe import Artifact, fill_in
+from .store import Facts, Store
+
+__all__ = ["build", "find_go", "inputs", "program_file", "toolchain"]
+
+_PLACES = ["/usr/local/go/bin", "/usr/lib/go/bin"]
+_FLAGS = "-mod=readonly -trimpath -buildvcs=false"
+
+
+def find_go(version: Optional[str] = None) -> Optional[str]:
+    """A `go` command of this version, or of any."""
+    for place in [*os.environ.get("PATH", "").split(os.pathsep), *_PLACES]:
+        command = shutil.which("go", path=place)
+        if command and (version is None or _version(command) == f"go{version}"):
+            return command
+    return None
+
+
+def _version(command: str) -> str:
+    try:
+        return run("go", [command, "env", "GOVERSION"], Path("/"), env=_environment()).strip()
+    except BundleError:
+        return ""
+
+
+def _environment(**more: str) -> dict[str, str]:
+    # What a person has set for daily work must not decide what is built here. The module proxy may be theirs.
+    env = {"GOFLAGS": _FLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}
+    env.update({"GOOS": "linux", "GOARCH": "amd64", "GOAMD64": "v1", "GOEXPERIMENT": "", "LC_ALL": "C"})
+    if "HOME" not in os.environ:
+        env["HOME"] = pwd.getpwuid(os.getuid()).pw_dir
+    env.update(more)
+    return env
+
+
+def toolchain(store: Store, pinned: dict[str, str]) -> str:
+    """The pinned Go, as installed, or else got as a module by whatever Go there is."""
+    installed = find_go(pinned["version"])
+    if installed:
+        return installed
+    what = f"Go {pinned['version']}"
+    helper = find_go()
+    if not helper:
+        raise BundleError(f"{what}: no go command is installed. Install the Debian package golang-go: any version will do")
+
+    def get(place: Path) -> Facts:
+        cache = place / "modules"
+        env = _environment(GOFLAGS="-modcacherw", GO111MODULE="on", GOMODCACHE=str(cache), GOTMPDIR=str(place))
+        said = run(what, [helper, "mod", "download", "-json", pinned["module"]], place, env=env, cwd=place)
+        found = json.loads(said)
+        if found.get("Sum") != pinned["sum"]:
+            raise BundleError(
+                f"{what}: {pinned['module']} has the checksum {found.get('Sum')}, bundle.yml says {pinned['sum']}. "
+                "Somebody changed it on the way: do not use it. Ask who runs the module proxy"
+            )
+        Path(found["Dir"]).rename(place / "go")
+        shutil.rmtree(cache)
+        for pattern in ("bin/*", "pkg/tool/*/*"):
+            for program in (place / "go").glob(pattern):
+                program.chmod(0o755)
+        # A module cannot contain another go.mod, so this one travels under another name.
+        for hidden in (place / "go" / "src").rglob("_go.mod"):
+            shutil.copyfile(hidden, hidden.with_name("go.mod"))
+        return Facts(origin=[f"{pinned['module']} {pinned['sum']}"], files=["go/bin/go"])
+
+    item, _made = store.ensure(what, {"toolchain": pinned["module"], "sum": pinned["sum"]}, get)
+    return str(item.path / "go" / "bin" / "go")
+
+
+def inputs(artifact: Artifact, locks: Path, pinned: dict[str, str]) -> dict[str, Any]:
+    """Everything that decides what comes out of a build."""
+    folder = locks / artifact.name
+    files = sorted(path for path in folder.glob("*") if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
+    if not any(path.name == "go.mod" for path in files):
+        raise BundleError(f"{artifact.name}: there is no {folder}/go.mod. Run relock.py {artifact.name}")
+    return {
+        "programs": artifact.part("modules", "go"),
+        "version": artifact.version,
+        "lock": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "go": pinned["version"],
+        "flags": _FLAGS,
+    }
+
+
+def program_file(package: str, module: str) -> str:
+    """What the go command calls the program of a package: the last element that is not a major version."""
+    parts = (module if package == "." else package).split("/")
+    return parts[-2] if re.fullmatch(r"v\d+", parts[-1]) and len(parts) > 1 else parts[-1]
+
+
+def build(artifact: Artifact, locks: Path, go: str, place: Path) -> Facts:
+    """Compile the programs of an artifact into an empty directory."""
+    recipe = artifact.part("modules", "go")
+    folder = locks / artifact.name
+    module = re.search(r"^module (\S+)", (folder / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
+    stamps = " ".join(
+        f"-X {name}={fill_in(value, artifact.version)}" for name, value in (recipe.get("stamps") or {}).items()
+    )
+    scratch = place / "scratch"
+    scratch.mkdir()
+    argv = [go, "build", "-ldflags", f"-s -w {stamps}".strip(), "-o", f"{place}/"]
+    if recipe.get("tags"):
+        argv += ["-tags", ",".join(recipe["tags"])]
+    argv += sorted(set(recipe["programs"].values()))
+    run(f"{artifact.name} {artifact.version}", argv, place, env=_environment(GOTMPDIR=str(scratch)), cwd=folder)
+    shutil.rmtree(scratch)
+    for name, package in recipe["programs"].items():
+        made = place / program_file(package, module.group(1) if module else "")
+        if made.name != name:
+            made.rename(place / name)
+    return Facts(origin=_origin(artifact, folder))
+
+
+def _origin(artifact: Artifact, folder: Path) -> list[str]:
+    sums = (folder / "go.sum").read_text(encoding="utf-8") if (folder / "go.sum").exists() else ""
+    found = []
+    for name, version in (artifact.part("modules", "go").get("require") or {}).items():
+        wanted = f"{name} {fill_in(version, artifact.version)} "
+        found += [f"Go module {line}" for line in sums.splitlines() if line.startswith(wanted)]
+    return found or [f"source in the collection: {artifact.name}"]

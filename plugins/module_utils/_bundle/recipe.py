@@ -1,0 +1,132 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: it may change in any release.
+# Do not use it from outside the collection.
+
+"""bundle.yml as objects: what the artifacts are and how each source gets them. No input, no output."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .errors import BundleError
+
+__all__ = ["Artifact", "Recipe", "fill_in"]
+
+FORMAT = 1
+SOURCES = ("modules", "upstream")
+_KEYS = {
+    "programs": {"directory", "files", "modules", "upstream"},
+    "image": {"reference", "modules", "upstream"},
+    "packages": {"packages", "note"},
+}
+_COMMON = {"name", "kind", "version", "licence"}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact of bundle.yml."""
+
+    name: str
+    kind: str
+    version: str
+    licence: str
+    spec: dict[str, Any]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Program name -> its place in the bundle."""
+        if self.kind != "programs":
+            return {}
+        return {name: f"{self.spec['directory']}/{name}" for name in self.spec["files"]}
+
+    @property
+    def reference(self) -> str:
+        """The name under which nodes know the image."""
+        return fill_in(self.spec["reference"], self.version)
+
+    def part(self, source: str, name: Optional[str] = None) -> Any:
+        """The recipe of a source, or one part of it."""
+        found = self.spec.get(source)
+        return found if name is None or found is None else found.get(name)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole of bundle.yml."""
+
+    toolchain: dict[str, str]
+    debian: dict[str, str]
+    artifacts: dict[str, Artifact]
+
+    @classmethod
+    def load(cls, data: dict[str, Any]) -> Recipe:
+        """Read the data of bundle.yml; refuse what cannot be, all problems at once."""
+        if data.get("format") != FORMAT:
+            raise BundleError(f"bundle.yml: format is {data.get('format')!r}, this release reads format {FORMAT}")
+        problems: list[str] = []
+        artifacts: dict[str, Artifact] = {}
+        for number, entry in enumerate(data.get("artifacts") or []):
+            name = str(entry.get("name", f"number {number + 1}"))
+            where = f"bundle.yml: artifacts: {name}"
+            found = _problems(entry)
+            problems += [f"{where}: {problem}" for problem in found]
+            if name in artifacts:
+                problems.append(f"{where}: the name is used twice")
+            if not found:
+                version, licence = str(entry.get("version", "")), str(entry["licence"])
+                artifacts[name] = Artifact(name, entry["kind"], version, licence, entry)
+        if not problems:
+            problems = [f"bundle.yml: artifacts: {problem}" for problem in _references(artifacts)]
+        if problems:
+            raise BundleError("\n".join(problems))
+        return cls(data["toolchain"], data["debian"], artifacts)
+
+    def wanted(self, names: Optional[list[str]]) -> list[Artifact]:
+        """The artifacts that are built or downloaded, or those of them that are named."""
+        made = {name: artifact for name, artifact in self.artifacts.items() if artifact.kind != "packages"}
+        unknown = sorted(set(names or []) - set(made))
+        if unknown:
+            raise BundleError(f"there is no artifact {', '.join(unknown)}; there are {', '.join(sorted(made))}")
+        return [artifact for name, artifact in made.items() if not names or name in names]
+
+
+def fill_in(text: str, version: str) -> str:
+    """Replace {version} (v1.2.3) and {number} (1.2.3)."""
+    return text.replace("{version}", version).replace("{number}", re.sub(r"^v", "", version))
+
+
+def _problems(entry: dict[str, Any]) -> list[str]:
+    kind = entry.get("kind")
+    if kind not in _KEYS:
+        return [f"kind: {kind!r} is none of {', '.join(_KEYS)}"]
+    needed = _COMMON | (_KEYS[kind] - {"modules", "upstream", "note"})
+    if kind == "packages":
+        needed = needed - {"version"}
+    problems = [f"{key}: missing" for key in sorted(needed - set(entry))]
+    problems += [f"{key}: unknown key" for key in sorted(set(entry) - _COMMON - _KEYS[kind])]
+    if kind != "packages" and not set(SOURCES) & set(entry):
+        problems.append("neither modules nor upstream says where it comes from")
+    return problems
+
+
+def _references(artifacts: dict[str, Artifact]) -> list[str]:
+    """Images are made from programs of other artifacts; they must be there."""
+    problems = []
+    taken: dict[str, str] = {}
+    for artifact in artifacts.values():
+        for place in artifact.files.values():
+            if place in taken:
+                problems.append(f"{artifact.name}: {place} is also a file of {taken[place]}")
+            taken[place] = artifact.name
+        image = artifact.part("modules", "image") or {}
+        for path, source in (image.get("programs") or {}).items():
+            owner, _slash, program = source.partition("/")
+            go = artifacts[owner].part("modules", "go") if owner in artifacts else None
+            if program not in ((go or {}).get("programs") or {}):
+                problems.append(f"{artifact.name}: modules: image: programs: {path}: nothing builds {source}")
+    return problems
