@@ -1,0 +1,484 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: may change in any release without notice.
+# Do not use it from outside the collection.
+
+"""What the disks of this host are and what they hold, read from sysfs, procfs and the disks; nothing is written.
+
+Identity comes from sysfs because the deploy ramdisk has no udevd. Signatures come from wipefs, which knows far more
+formats than we ever should.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.kiban.baremetal.plugins.module_utils import _gpt
+
+__all__ = [
+    "CLAIM_MARK",
+    "DATA_LABEL",
+    "IMAGE_MARK",
+    "MIB",
+    "RECORD_MARK",
+    "RECORD_OFFSET",
+    "ROOT_LABEL",
+    "SYSTEM",
+    "DiskError",
+    "System",
+    "device_size",
+    "ext_uuid",
+    "find_disk",
+    "in_use",
+    "list_disks",
+    "mounts_of",
+    "not_blank",
+    "record_bytes",
+    "select_disk",
+]
+
+MIB = 1 << 20
+ROOT_LABEL = "kiban-root"
+DATA_LABEL = "kiban-data"
+# At sector 0 while a disk is being written: whatever else is on it is ours and not complete.
+IMAGE_MARK = b"KIBAN-IMAGE-WRITE "
+CLAIM_MARK = b"KIBAN-DISK-CLAIM "
+# Between partition table and first partition, once a disk is complete.
+RECORD_MARK = b"KIBAN-RECORD "
+RECORD_OFFSET = 512 * 1024
+RECORD_SIZE = 512
+
+_SKIPPED = re.compile(r"^(loop|ram|zram|sr|fd|dm-|md|nbd|zd|mtdblock)")
+_BLKGETSIZE64 = 0x80081272
+
+
+class DiskError(Exception):
+    """Something about the disks that a person has to look at; the message is complete."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Where the kernel's file systems and the device nodes are."""
+
+    sys: str = "/sys"
+    dev: str = "/dev"
+    proc: str = "/proc"
+
+
+SYSTEM = System()
+
+
+def list_disks(system: System | None = None) -> list[dict[str, Any]]:
+    """A record for each whole block device."""
+    system = system or SYSTEM
+    try:
+        names = sorted(os.listdir(os.path.join(system.sys, "block")), key=_natural)
+    except OSError as exc:
+        raise DiskError(f"cannot list the block devices: {exc}") from exc
+    records = [record for name in names if (record := _identity(system, name)) is not None]
+    _add_content(system, records)
+    return records
+
+
+def find_disk(serial_number: str, system: System | None = None) -> dict[str, Any]:
+    """The record of the disk with this serial number; an error names the serial numbers there are."""
+    return select_disk(list_disks(system), serial_number)
+
+
+def select_disk(records: Sequence[dict[str, Any]], serial_number: str) -> dict[str, Any]:
+    """The one record with this serial number."""
+    found = [record for record in records if record["serial_number"] == serial_number]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        paths = ", ".join(record["path"] for record in found)
+        raise DiskError(
+            f"serial number {serial_number!r} belongs to more than one device ({paths}): "
+            "several paths to one disk need multipath first"
+        )
+    seen = ", ".join(f"{record['path']} {record['serial_number']!r}" for record in records) or "no disk at all"
+    raise DiskError(f"no disk has serial number {serial_number!r}; this host has: {seen}")
+
+
+def in_use(record: dict[str, Any]) -> list[str]:
+    """Why the disk cannot be written to now, one sentence each."""
+    reasons = []
+    if record["mounts"]:
+        reasons.append(f"{record['path']} is in use: mounted at {', '.join(record['mounts'])}")
+    if record["holders"]:
+        reasons.append(f"{record['path']} is in use: held by {', '.join(record['holders'])}")
+    if record["read_only"]:
+        reasons.append(f"{record['path']} is read-only")
+    return reasons
+
+
+def not_blank(record: dict[str, Any]) -> list[str]:
+    """What the disk holds, one phrase for each signature."""
+    where = record["path"]
+    found = [f"{where} holds {_describe(sig)}" for sig in record["signatures"]]
+    for part in record["partitions"]:
+        name = part["name"] or f"partition {part['number']} of {where}"
+        label = f" labelled {part['label']!r}" if part["label"] else ""
+        inside = ", ".join(_describe(sig) for sig in part["signatures"])
+        found.append(f"{name}{label} holds {inside or 'no known signature'}")
+    return found
+
+
+def device_size(fd: int) -> int:
+    """Size in bytes of an open block device or regular file."""
+    status = os.fstat(fd)
+    if not stat.S_ISBLK(status.st_mode):
+        return status.st_size
+    import fcntl
+    import struct
+
+    return int(struct.unpack("Q", fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)))[0])
+
+
+def ext_uuid(fd: int, offset: int) -> str | None:
+    """The UUID of the ext2/3/4 file system that begins at offset."""
+    block = os.pread(fd, 1024, offset + 1024)
+    if block[0x38:0x3A] != b"\x53\xef":
+        return None
+    return str(uuid.UUID(bytes=bytes(block[0x68:0x78])))
+
+
+def record_bytes(mark: bytes, data: dict[str, Any]) -> bytes:
+    """A mark with its data, padded to the smallest sector."""
+    raw = mark + json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+    if len(raw) >= RECORD_SIZE:
+        raise DiskError(f"the record for the disk is too long: {raw.decode()}")
+    return raw.ljust(RECORD_SIZE, b"\0")
+
+
+def mounts_of(system: System, numbers: set[str], paths: set[str]) -> list[str]:
+    """Mount points (and '[swap]') of the devices with these major:minor numbers or paths."""
+    found = []
+    for line in _read(system.proc, "self/mountinfo").splitlines():
+        fields, _, tail = line.partition(" - ")
+        words, source = fields.split(" "), tail.partition(" ")[2].partition(" ")[0]
+        # btrfs shows an anonymous device number, so its source is compared too.
+        if words[2] in numbers or (source.startswith("/") and os.path.realpath(_unescape(source)) in paths):
+            found.append(_unescape(words[4]))
+    for line in _read(system.proc, "swaps").splitlines()[1:]:
+        if os.path.realpath(_unescape(line.split()[0])) in paths:
+            found.append("[swap]")
+    return sorted(set(found))
+
+
+def _identity(system: System, name: str) -> dict[str, Any] | None:
+    """What sysfs says about one block device; None for what is not a disk of this machine."""
+    if _SKIPPED.match(name):
+        return None
+    base = os.path.join(system.sys, "block", name)
+    real = os.path.realpath(base)
+    if ("/devices/virtual/" in real and "/nvme-subsystem/" not in real) or _attr(base, "hidden") == "1":
+        return None
+    sectors = int(_attr(base, "size") or 0)
+    if not sectors:
+        return None
+    protocol = _protocol(base, real)
+    rotational = _attr(base, "queue/rotational")
+    # A virtual disk's own idea of rotation means nothing.
+    media = None if protocol == "VirtIO" or rotational is None else ("HDD" if rotational == "1" else "SSD")
+    return {
+        "name": name,
+        "path": os.path.join(system.dev, name),
+        "by_path": _by_path(system, name),
+        "serial_number": _serial(system, base),
+        "wwn": _attr(base, "wwid") or _attr(base, "device/wwid"),
+        "model": _attr(base, "device/model"),
+        "capacity_bytes": sectors * 512,
+        "protocol": protocol,
+        "media_type": media,
+        "logical_block_bytes": int(_attr(base, "queue/logical_block_size") or 512),
+        "removable": _attr(base, "removable") == "1",
+        "read_only": _attr(base, "ro") == "1",
+        "discard": int(_attr(base, "queue/discard_max_bytes") or 0) > 0,
+        "write_zeroes": int(_attr(base, "queue/write_zeroes_max_bytes") or 0) > 0,
+        "holders": [],
+        "mounts": [],
+        "partitions": [],
+        "signatures": [],
+        "kiban": None,
+    }
+
+
+def _protocol(base: str, real: str) -> str | None:
+    if "/nvme" in real:
+        return "NVMe"
+    if "/usb" in real or "/mmc" in real:
+        return None
+    if re.search(r"/virtio\d+/block/", real):
+        return "VirtIO"
+    if not os.path.exists(os.path.join(base, "device", "vendor")):
+        return None
+    if (_attr(base, "device/vendor") or "") == "ATA":
+        return "SATA"
+    return "SAS" if "/end_device-" in real else "SCSI"
+
+
+def _serial(system: System, base: str) -> str | None:
+    for attribute in ("serial", "device/serial"):
+        if value := _attr(base, attribute):
+            return value
+    page = _bytes(base, "device/vpd_pg80")
+    if len(page) > 4:
+        value = page[4 : 4 + int.from_bytes(page[2:4], "big")].decode("ascii", "replace").strip("\0 ")
+        if value:
+            return value
+    # An ATA disk behind an old translation layer: vendor 8, model 40, serial 20 characters in its T10 name.
+    wwid = _raw(base, "device/wwid")
+    if wwid.startswith("t10.ATA") and len(wwid) >= 4 + 68:
+        return wwid[52:72].strip() or None
+    number = _attr(base, "dev")
+    for line in _read("/run/udev/data", f"b{number}").splitlines() if system.sys == "/sys" and number else []:
+        if line.startswith("E:ID_SERIAL_SHORT="):
+            return line.partition("=")[2] or None
+    return None
+
+
+def _by_path(system: System, name: str) -> str | None:
+    directory = os.path.join(system.dev, "disk", "by-path")
+    with contextlib.suppress(OSError):
+        for link in sorted(os.listdir(directory)):
+            if os.path.basename(os.path.realpath(os.path.join(directory, link))) == name:
+                return os.path.join(directory, link)
+    return None
+
+
+def _add_content(system: System, records: list[dict[str, Any]]) -> None:
+    """Adds partitions, holders, mounts, signatures and our own mark to the records."""
+    tables = {}
+    nodes: list[str] = []
+    for record in records:
+        base = os.path.join(system.sys, "block", record["name"])
+        numbers, names = {_attr(base, "dev") or ""}, [record["name"]]
+        try:
+            head, tail = _ends(record["path"])
+            table = _gpt.parse(head, record["logical_block_bytes"])
+        except OSError as exc:
+            # A disk that cannot be read is never blank.
+            record["signatures"].append(_signature("unreadable", 0, label=exc.strerror))
+            head, tail, table = b"", b"", None
+        tables[record["path"]] = (head, tail, table)
+        known = {part.number: part for part in table.partitions} if table else {}
+        for directory in sorted(_partition_dirs(base), key=_natural):
+            number = int(_attr(directory, "partition") or 0)
+            entry = known.pop(number, None)
+            names.append(os.path.basename(directory))
+            numbers.add(_attr(directory, "dev") or "")
+            record["partitions"].append(
+                _partition(names[-1], number, entry, 512, int(_attr(directory, "start") or 0), directory)
+            )
+        # What the table has and the kernel has not read yet.
+        for number, entry in sorted(known.items()):
+            block = record["logical_block_bytes"]
+            record["partitions"].append(_partition(None, number, entry, block, entry.first, None))
+        record["holders"] = sorted({h for d in (base, *_partition_dirs(base)) for h in _list(d, "holders")})
+        paths = {os.path.realpath(os.path.join(system.dev, name)) for name in names}
+        record["mounts"] = mounts_of(system, numbers - {""}, paths)
+        nodes += [path for name in names if os.path.exists(path := os.path.join(system.dev, name))]
+
+    found = _wipefs(nodes)
+    for record in records:
+        record["signatures"] = record["signatures"] or found.get(record["path"], [])
+        for part in record["partitions"]:
+            node = os.path.join(system.dev, part["name"]) if part["name"] else None
+            if node in found:
+                part["signatures"] = found[node]
+            else:
+                part["signatures"] = _blkid(record["path"], part["start_bytes"], part["size_bytes"])
+        head, tail, table = tables[record["path"]]
+        if head:
+            record["kiban"] = _mark(record, head, table)
+        if record["kiban"] is None and not record["signatures"]:
+            record["signatures"] = _unknown(record, head, tail)
+
+
+def _partition(
+    name: str | None, number: int, entry: _gpt.Partition | None, block: int, start: int, directory: str | None
+) -> dict[str, Any]:
+    if directory is not None:
+        size = int(_attr(directory, "size") or 0) * 512
+    else:
+        size = (entry.last - entry.first + 1) * block if entry else 0
+    return {
+        "name": name,
+        "number": number,
+        "label": entry.label or None if entry else None,
+        "uuid": entry.uuid if entry else None,
+        "start_bytes": start * block,
+        "size_bytes": size,
+        "signatures": [],
+    }
+
+
+def _mark(record: dict[str, Any], head: bytes, table: _gpt.Table | None) -> dict[str, Any] | None:
+    """Our own mark on a disk."""
+    for mark, purpose in ((IMAGE_MARK, "system"), (CLAIM_MARK, "data")):
+        if head.startswith(mark):
+            return _own(purpose, False, _json_after(head, mark))
+    if table is None:
+        return None
+    data = _json_after(head[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE], RECORD_MARK)
+    if data.get("disk") != table.disk_uuid:
+        data = {}
+    roots = table.labelled(ROOT_LABEL)
+    if roots:
+        with _opened(record["path"]) as fd:
+            if data.get("fs") != ext_uuid(fd, roots[0].first * table.block):
+                data = {}
+        return _own("system", True, data)
+    if len(table.partitions) == 1 and table.labelled(DATA_LABEL):
+        inside = record["partitions"][0]["signatures"]
+        ready = [sig["type"] for sig in inside] == ["ext4"] and data.get("formatted", True) is True
+        return _own("data", ready, data, table.partitions[0].uuid)
+    return None
+
+
+def _own(purpose: str, complete: bool, data: dict[str, Any], part_uuid: str | None = None) -> dict[str, Any]:
+    known = {key: data.get(key) for key in ("image_id", "token", "site", "fs", "formatted")}
+    return {"purpose": purpose, "complete": complete, "uuid": part_uuid, **known}
+
+
+def _unknown(record: dict[str, Any], head: bytes, tail: bytes) -> list[dict[str, Any]]:
+    """Content that no tool knows is content all the same."""
+    for base, block in ((0, head), (record["capacity_bytes"] - len(tail), tail)):
+        if block != bytes(len(block)):
+            return [_signature("unknown", base + next(i for i, byte in enumerate(block) if byte))]
+    return []
+
+
+def _wipefs(nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Every signature on each node, by one call if all can be read."""
+    if not nodes:
+        return {}
+    command = ["wipefs", "--json", "--output", "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"]
+    status, out = _run([*command, *nodes])
+    if status != 0 and len(nodes) > 1:
+        return {node: sigs for each in nodes for node, sigs in _wipefs([each]).items()}
+    if status != 0:
+        return {nodes[0]: [_signature("unreadable", 0)]}
+    found: dict[str, list[dict[str, Any]]] = {node: [] for node in nodes}
+    # wipefs shortens nothing, but it names a device without its directory.
+    names = {os.path.basename(node): node for node in nodes}
+    for row in json.loads(out).get("signatures", []) if out.strip() else []:
+        found[names[os.path.basename(row["device"])]].append(
+            _signature(row["type"], int(row["offset"], 0), row.get("label"), row.get("uuid"), row.get("usage"))
+        )
+    return found
+
+
+def _blkid(path: str, offset: int, size: int) -> list[dict[str, Any]]:
+    """The signature in a part of a disk that has no node of its own."""
+    command = ["blkid", "--probe", "--output", "export", "--offset", str(offset), "--size", str(size), path]
+    status, out = _run(command)
+    if status == 2:
+        return []
+    if status == 8:
+        return [_signature("ambiguous", offset)]
+    if status != 0:
+        return [_signature("unreadable", offset)]
+    pairs = dict(line.partition("=")[::2] for line in out.splitlines())
+    kind = pairs.get("TYPE") or pairs.get("PTTYPE") or "unknown"
+    return [_signature(kind, offset, pairs.get("LABEL"), pairs.get("UUID"), pairs.get("USAGE"))]
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except FileNotFoundError as exc:
+        raise DiskError(f"{command[0]} is missing: without it no disk can be shown to be blank") from exc
+    return done.returncode, done.stdout
+
+
+def _signature(
+    kind: str, offset: int, label: str | None = None, fs_uuid: str | None = None, usage: str | None = None
+) -> dict[str, Any]:
+    return {"type": kind, "offset": offset, "label": label, "uuid": fs_uuid, "usage": usage}
+
+
+def _describe(sig: dict[str, Any]) -> str:
+    if sig["type"] == "unknown":
+        return f"unknown content (first at byte {sig['offset']})"
+    if sig["type"] == "unreadable":
+        return f"what cannot be read ({sig['label'] or 'read error'})"
+    return f"{sig['type']}{' labelled ' + repr(sig['label']) if sig['label'] else ''}"
+
+
+def _ends(path: str) -> tuple[bytes, bytes]:
+    with _opened(path) as fd:
+        size = device_size(fd)
+        return os.pread(fd, MIB, 0), os.pread(fd, MIB, max(0, size - MIB))
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _json_after(data: bytes, mark: bytes) -> dict[str, Any]:
+    if not data.startswith(mark):
+        return {}
+    try:
+        value = json.loads(data[len(mark) : RECORD_SIZE].split(b"\0", 1)[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _partition_dirs(base: str) -> list[str]:
+    return [path for name in _list(base) if os.path.exists(os.path.join(path := os.path.join(base, name), "partition"))]
+
+
+def _list(*path: str) -> list[str]:
+    try:
+        return os.listdir(os.path.join(*path))
+    except OSError:
+        return []
+
+
+def _bytes(*path: str) -> bytes:
+    try:
+        with open(os.path.join(*path), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _read(*path: str) -> str:
+    return _bytes(*path).decode("utf-8", "replace")
+
+
+def _raw(*path: str) -> str:
+    return _read(*path).rstrip("\n")
+
+
+def _attr(*path: str) -> str | None:
+    """A sysfs attribute without padding; None if there is none or it is empty."""
+    return " ".join(_read(*path).replace("\0", "").split()) or None
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    return [(0, int(word), "") if word.isdigit() else (1, 0, word) for word in re.split(r"(\d+)", name) if word]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
