@@ -60,15 +60,15 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "etcd": {
                 "local": {
                     **({"imageTag": images["etcd"]} if "etcd" in images else {}),
-                    "extraArgs": _arguments(extra.etcd),
+                    "extraArgs": _arguments(extra.get("etcd", {})),
                 }
             },
-            "apiServer": {"extraArgs": _arguments(extra.api_server)},
+            "apiServer": {"extraArgs": _arguments(extra.get("api_server", {}))},
             # Every node has its pod range from the site model, so nothing is allocated.
             "controllerManager": {
-                "extraArgs": _arguments({"allocate-node-cidrs": "false", **extra.controller_manager})
+                "extraArgs": _arguments({"allocate-node-cidrs": "false", **extra.get("controller_manager", {})})
             },
-            "scheduler": {"extraArgs": _arguments(extra.scheduler)},
+            "scheduler": {"extraArgs": _arguments(extra.get("scheduler", {}))},
         },
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -80,7 +80,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "cgroupDriver": "systemd",
-            **extra.kubelet_config,
+            **extra.get("kubelet_config", {}),
         },
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)
@@ -109,7 +109,7 @@ def _registration(server: Server) -> dict[str, Any]:
         "kubeletExtraArgs": _arguments({"node-ip": server.addresses["node"]}),
     }
     if server.taints:
-        registration["taints"] = [{"key": t.key, "value": t.value, "effect": t.effect} for t in server.taints]
+        registration["taints"] = [dict(taint) for taint in server.taints]
     return registration
 
 

@@ -203,8 +203,8 @@ def _reinstall(server: Server, host: HostState) -> bool:
 
 
 def _data_selector(site: Site, server: Server) -> str | None:
-    disks = site.profiles[server.profile].disks.data
-    return disks.select if disks else None
+    selector = site.profiles[server.profile].disks.get("data")
+    return selector.select if selector else None
 
 
 def _short(digest: str | None) -> str:
