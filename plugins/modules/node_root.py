@@ -60,6 +60,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+installed:
+  description: Site, server, image and reinstall word that the system was installed with. Null when it was never finished.
+  type: dict
+  returned: O(state=mounted), not in check mode
 path:
   description: Mount point.
   returned: success
@@ -72,6 +76,7 @@ grown_bytes:
 
 import contextlib
 import fcntl
+import json
 import os
 import struct
 import subprocess
@@ -137,6 +142,15 @@ def grow(path: str) -> int:
     return (os.statvfs(path).f_blocks - before.f_blocks) * before.f_frsize
 
 
+def installed(path: str) -> Any:
+    """What the system says it was installed as, null before its first boot or where that can't be read."""
+    try:
+        with open(os.path.join(path, "etc/kiban/installed.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
 def command(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -169,6 +183,7 @@ def mount(record: dict[str, Any], params: dict[str, Any], check_mode: bool) -> d
     for device, path, kind, options in todo:
         os.makedirs(path, exist_ok=True)
         command("mount", "-t", kind, "-o", options, device, path)
+    result["installed"] = installed(params["path"])
     result["grown_bytes"] = grow(params["path"]) if params["grow"] else 0
     result["changed"] = bool(todo) or result["grown_bytes"] > 0
     return result
