@@ -14,11 +14,15 @@ formats than we ever should.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import re
 import stat
+import struct
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,11 +44,15 @@ __all__ = [
     "device_size",
     "ext_uuid",
     "find_disk",
+    "find_path",
     "in_use",
     "list_disks",
+    "locked",
     "mounts_of",
     "not_blank",
     "record_bytes",
+    "reread_partitions",
+    "run_tool",
     "select_disk",
 ]
 
@@ -60,6 +68,8 @@ RECORD_OFFSET = 512 * 1024
 RECORD_SIZE = 512
 
 _SKIPPED = re.compile(r"^(loop|ram|zram|sr|fd|dm-|md|nbd|zd|mtdblock)")
+_BLKRRPART = 0x125F
+_BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
 
 
@@ -81,19 +91,19 @@ SYSTEM = System()
 
 def list_disks(system: System | None = None) -> list[dict[str, Any]]:
     """A record for each whole block device."""
-    system = system or SYSTEM
-    try:
-        names = sorted(os.listdir(os.path.join(system.sys, "block")), key=_natural)
-    except OSError as exc:
-        raise DiskError(f"cannot list the block devices: {exc}") from exc
-    records = [record for name in names if (record := _identity(system, name)) is not None]
-    _add_content(system, records)
+    records = _identities(system or SYSTEM)
+    _add_content(system or SYSTEM, records)
     return records
 
 
 def find_disk(serial_number: str, system: System | None = None) -> dict[str, Any]:
     """The record of the disk with this serial number; an error names the serial numbers there are."""
     return select_disk(list_disks(system), serial_number)
+
+
+def find_path(serial_number: str, system: System | None = None) -> str:
+    """The device node of the disk with this serial number; what is on it is not looked at."""
+    return str(select_disk(_identities(system or SYSTEM), serial_number)["path"])
 
 
 def select_disk(records: Sequence[dict[str, Any]], serial_number: str) -> dict[str, Any]:
@@ -135,14 +145,59 @@ def not_blank(record: dict[str, Any]) -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def locked(path: str, seconds: float = 10) -> Iterator[None]:
+    """Keeps udevd away from a whole disk: it would read the partition table again while we work on the partitions."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as exc:
+                if time.monotonic() > end:
+                    raise DiskError(
+                        f"{path} is locked by another program for more than {seconds:.0f} s; is another run writing "
+                        "to it? See: lsof " + path
+                    ) from exc
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)
+
+
+def reread_partitions(path: str, fd: int) -> None:
+    """Lets the kernel read the partition table again; fd is open on the whole disk."""
+    if not stat.S_ISBLK(os.fstat(fd).st_mode):
+        return
+    fcntl.ioctl(fd, _BLKFLSBUF)
+    for _ in range(50):
+        try:
+            fcntl.ioctl(fd, _BLKRRPART)
+            return
+        except OSError as exc:
+            if exc.errno not in (errno.EBUSY, errno.EINTR):
+                raise DiskError(f"the partition table of {path} cannot be read again: {exc.strerror}") from exc
+            time.sleep(0.1)
+    raise DiskError(f"the kernel does not read the partition table of {path} again: something keeps it busy")
+
+
+def run_tool(*words: str) -> tuple[int, str, str]:
+    """Runs a system tool in the C locale, wherever the login's PATH points; exit status, output, errors."""
+    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    except FileNotFoundError as exc:
+        raise DiskError(f"the program {words[0]} is missing on this host") from exc
+    return done.returncode, done.stdout, done.stderr
+
+
 def device_size(fd: int) -> int:
     """Size in bytes of an open block device or regular file."""
     status = os.fstat(fd)
     if not stat.S_ISBLK(status.st_mode):
         return status.st_size
-    import fcntl
-    import struct
-
     return int(struct.unpack("Q", fcntl.ioctl(fd, _BLKGETSIZE64, bytes(8)))[0])
 
 
@@ -177,13 +232,22 @@ def mounts_of(system: System, numbers: set[str], paths: set[str]) -> list[str]:
     return sorted(set(found))
 
 
+def _identities(system: System) -> list[dict[str, Any]]:
+    """Records without anything that has to be read from the disks."""
+    try:
+        names = sorted(os.listdir(os.path.join(system.sys, "block")), key=_natural)
+    except OSError as exc:
+        raise DiskError(f"cannot list the block devices: {exc}") from exc
+    return [record for name in names if (record := _identity(system, name)) is not None]
+
+
 def _identity(system: System, name: str) -> dict[str, Any] | None:
     """What sysfs says about one block device; None for what is not a disk of this machine."""
     if _SKIPPED.match(name):
         return None
     base = os.path.join(system.sys, "block", name)
     real = os.path.realpath(base)
-    if ("/devices/virtual/" in real and "/nvme-subsystem/" not in real) or _attr(base, "hidden") == "1":
+    if _made_up(real) or _attr(base, "hidden") == "1":
         return None
     sectors = int(_attr(base, "size") or 0)
     if not sectors:
@@ -213,6 +277,11 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         "signatures": [],
         "kiban": None,
     }
+
+
+def _made_up(real: str) -> bool:
+    """Whether a device exists only in the kernel. Disks behind native NVMe multipath do not, though they look so."""
+    return "/devices/virtual/" in real and "/nvme-subsystem/" not in real
 
 
 def _protocol(base: str, real: str) -> str | None:
@@ -366,13 +435,13 @@ def _wipefs(nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     if not nodes:
         return {}
     command = ["wipefs", "--json", "--output", "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"]
-    status, out = _run([*command, *nodes])
+    status, out, _ = run_tool(*command, *nodes)
     if status != 0 and len(nodes) > 1:
         return {node: sigs for each in nodes for node, sigs in _wipefs([each]).items()}
     if status != 0:
         return {nodes[0]: [_signature("unreadable", 0)]}
     found: dict[str, list[dict[str, Any]]] = {node: [] for node in nodes}
-    # wipefs shortens nothing, but it names a device without its directory.
+    # wipefs names a device without its directory.
     names = {os.path.basename(node): node for node in nodes}
     for row in json.loads(out).get("signatures", []) if out.strip() else []:
         found[names[os.path.basename(row["device"])]].append(
@@ -384,7 +453,7 @@ def _wipefs(nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 def _blkid(path: str, offset: int, size: int) -> list[dict[str, Any]]:
     """The signature in a part of a disk that has no node of its own."""
     command = ["blkid", "--probe", "--output", "export", "--offset", str(offset), "--size", str(size), path]
-    status, out = _run(command)
+    status, out, _ = run_tool(*command)
     if status == 2:
         return []
     if status == 8:
@@ -394,15 +463,6 @@ def _blkid(path: str, offset: int, size: int) -> list[dict[str, Any]]:
     pairs = dict(line.partition("=")[::2] for line in out.splitlines())
     kind = pairs.get("TYPE") or pairs.get("PTTYPE") or "unknown"
     return [_signature(kind, offset, pairs.get("LABEL"), pairs.get("UUID"), pairs.get("USAGE"))]
-
-
-def _run(command: Sequence[str]) -> tuple[int, str]:
-    environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    except FileNotFoundError as exc:
-        raise DiskError(f"{command[0]} is missing: without it no disk can be shown to be blank") from exc
-    return done.returncode, done.stdout
 
 
 def _signature(

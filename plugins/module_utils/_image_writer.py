@@ -48,8 +48,6 @@ _ZERO_CELL = bytearray(_CELL)
 _SAMPLES = 32
 
 _F_SETPIPE_SZ = 1031
-_BLKRRPART = 0x125F
-_BLKFLSBUF = 0x1261
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
 
@@ -140,7 +138,7 @@ def _write(record: dict[str, Any], request: Request, stream: _Stream) -> tuple[i
             f"{request.url} is not a disk image with a GPT for {block}-byte sectors, which {record['path']} has. "
             "Nothing was touched"
         )
-    with _target(record["path"]) as disk:
+    with _disks.locked(record["path"]), _target(record["path"]) as disk:
         if disk.size < image.disk_bytes:
             raise ImageError(
                 f"{record['path']} (serial number {record['serial_number']}) has {disk.size} bytes, "
@@ -406,9 +404,6 @@ def _target(path: str) -> Iterator[_Disk]:
             ) from exc
         raise ImageError(f"{path} cannot be opened for writing: {exc.strerror}. Nothing was touched") from exc
     try:
-        # A running udevd leaves a locked disk alone, and looks at it once it is closed.
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             direct = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
         except OSError:
@@ -417,23 +412,9 @@ def _target(path: str) -> Iterator[_Disk]:
             yield _Disk(path, fd, direct)
         finally:
             os.close(direct)
-        if block_device:
-            _reread(path, fd)
+        _disks.reread_partitions(path, fd)
     finally:
         os.close(fd)
-
-
-def _reread(path: str, fd: int) -> None:
-    fcntl.ioctl(fd, _BLKFLSBUF)
-    for _ in range(50):
-        try:
-            fcntl.ioctl(fd, _BLKRRPART)
-            return
-        except OSError as exc:
-            if exc.errno not in (errno.EBUSY, errno.EINTR):
-                raise ImageError(f"the image is complete, but {path} cannot be read again: {exc.strerror}") from exc
-            time.sleep(0.1)
-    raise ImageError(f"the image is complete, but the kernel does not read the partition table of {path} again")
 
 
 def _pwrite(path: str, fd: int, data: memoryview, offset: int) -> None:
@@ -456,8 +437,7 @@ def _image_id_inside(record: dict[str, Any]) -> str | None:
         return None
     device = os.path.join(os.path.dirname(record["path"]), root["name"])
     with tempfile.TemporaryDirectory(prefix="kiban-") as directory:
-        command = ["mount", "-t", "ext4", "-o", "ro,noload,nosuid,nodev", device, directory]
-        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        if _disks.run_tool("mount", "-t", "ext4", "-o", "ro,noload,nosuid,nodev", device, directory)[0] != 0:
             return None
         try:
             with open(os.path.join(directory, "etc/kiban/image.json"), encoding="utf-8") as file:
@@ -466,7 +446,9 @@ def _image_id_inside(record: dict[str, Any]) -> str | None:
         except (OSError, ValueError, AttributeError):
             return None
         finally:
-            subprocess.run(["umount", directory], capture_output=True, check=True)
+            status, _, errors = _disks.run_tool("umount", directory)
+            if status != 0:
+                raise ImageError(f"{device} cannot be unmounted from {directory}: {errors.strip()}")
 
 
 def _reason(exc: BaseException) -> str:

@@ -61,7 +61,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed:
-  description: Site, server, image and reinstall word that the system was installed with. Null when it was never finished.
+  description:
+    - Site, server, image and reinstall word that the system was installed with. Null when it was never finished.
   type: dict
   returned: O(state=mounted), not in check mode
 path:
@@ -79,7 +80,6 @@ import fcntl
 import json
 import os
 import struct
-import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -152,9 +152,9 @@ def installed(path: str) -> Any:
 
 
 def command(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RootError(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
+    status, output, errors = _disks.run_tool(*words)
+    if status != 0:
+        raise RootError(f"{' '.join(words)}: {(errors or output).strip()}")
 
 
 def mount(record: dict[str, Any], params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -219,7 +219,8 @@ def main() -> None:
     params = module.params
     try:
         if params["state"] == "mounted":
-            result = mount(_disks.find_disk(params["serial_number"]), params, module.check_mode)
+            with _disks.locked(_disks.find_path(params["serial_number"])):
+                result = mount(_disks.find_disk(params["serial_number"]), params, module.check_mode)
         else:
             result = unmount(params, module.check_mode)
     except (RootError, _disks.DiskError, OSError) as exc:
