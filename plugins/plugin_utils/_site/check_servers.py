@@ -84,7 +84,7 @@ def _names(draft: Draft, entry: Entry, seen: dict[str, Entry]) -> None:
     for name in entry.names:
         if "\n" in name or not re.match(label["pattern"], name):
             hint = "the domain stands in site.domain" if "." in name else "for example node1 or node[01:32]"
-            draft.problem(path, f"'{name}' is not {label['title']}", hint)
+            draft.problem(path, f"{name!r} is not {label['title']}", hint)
             return
         if name in _RESERVED:
             draft.problem(path, f"'{name}' has a meaning of its own for Ansible", "choose another name")

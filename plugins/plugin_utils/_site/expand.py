@@ -36,18 +36,18 @@ def expand_name(text: str) -> tuple[str, ...]:
         return (text,)
     match = _RANGE.match(text)
     if match is None:
-        raise RangeError(f"'{text}' is not a name with one range of numbers", "for example node[01:32]")
+        raise RangeError(f"{text!r} is not a name with one range of numbers", "for example node[01:32]")
     first, last = match["first"], match["last"]
     start, end = int(first), int(last)
     if start > end:
-        raise RangeError(f"the range of '{text}' runs backwards", f"for example [{last}:{first}]")
+        raise RangeError(f"the range of {text!r} runs backwards", f"for example [{last}:{first}]")
     if end - start >= MAX_RANGE:
-        raise RangeError(f"the range of '{text}' holds {end - start + 1} names", f"at most {MAX_RANGE} in one entry")
+        raise RangeError(f"the range of {text!r} holds {end - start + 1} names", f"at most {MAX_RANGE} in one entry")
     padded = any(len(number) > 1 and number[0] == "0" for number in (first, last))
     if padded and len(first) != len(last):
         width = max(len(first), len(last))
         raise RangeError(
-            f"the ends of the range of '{text}' have different widths",
+            f"the ends of the range of {text!r} have different widths",
             f"with leading zeros both need the same width, for example [{start:0{width}d}:{end:0{width}d}]",
         )
     width = len(first) if padded else 1

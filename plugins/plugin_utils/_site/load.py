@@ -50,7 +50,7 @@ def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Si
         raise SiteError([error.problem]) from error
     problems, pruned = check_shape(data)
     servers_whole = not any(problem.path.startswith("racks") for problem in problems)
-    draft = Draft(pruned, _names(data, "networks"), _names(data, "profiles"), servers_whole)
+    draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole)
     problems += _check_meaning(draft)
     if problems:
         raise SiteError(problems)
@@ -121,7 +121,7 @@ def _servers(
 ) -> Iterator[Server]:
     raw, count = entry.raw, len(entry.names)
     bmc_raw = entry.bmc()
-    # A server's own option wins, also where it says null.
+    # The schema fills no defaults in here, so that a server's own option wins, also where it says null.
     written = {**bmc_defaults, **bmc_raw}
     bmcs = addresses_of(bmc_raw["address"], count)
     addresses = {name: addresses_of(first, count) for name, first in raw["addresses"].items()}

@@ -104,12 +104,10 @@ def fill_defaults(data: Any, part: dict[str, Any] | None = None) -> Any:
 
 
 def _resolve(rules: dict[str, Any]) -> dict[str, Any]:
-    """Follow a reference; keys beside it win. A value that may be short or a mapping is taken as the mapping."""
+    """Follow a reference; keys beside it win."""
     while "$ref" in rules:
         name = rules["$ref"].rsplit("/", 1)[-1]
         rules = {**schema()["$defs"][name], **{key: value for key, value in rules.items() if key != "$ref"}}
-    if "then" in rules:
-        return {**_resolve(rules["then"]), **{key: value for key, value in rules.items() if key != "then"}}
     return rules
 
 
@@ -143,7 +141,10 @@ def _explain(error: Any) -> Iterator[tuple[Path_, Problem]]:
         return
     if "propertyNames" in error.absolute_schema_path:
         where = (*path, value)
-        yield where, Problem(key_path(where), f"{_show(value)} is not {rules.get('title', 'a valid name')}")
+        yield (
+            where,
+            Problem(key_path(where), f"{_show(value)} is not {rules.get('title', 'a valid name')}", _about(rules)),
+        )
         return
     yield path, Problem(key_path(path), *_sentence(kind, rule, value, rules))
 
@@ -159,7 +160,9 @@ def _sentence(kind: str, rule: Any, value: Any, rules: dict[str, Any]) -> tuple[
         known = [str(item) for item in (rule if kind == "enum" else [rule])]
         return f"{_show(value)} is not supported", nearest(str(value), known) if kind == "enum" else f"must be {rule}"
     if kind == "pattern":
-        return f"{_show(value)} is not {rules.get('title', 'valid')}", _about(rules)
+        ranged = "[" in value and "IPv4 address" in rules.get("title", "")
+        hint = "write the first address only: it counts up with the names" if ranged else _about(rules)
+        return f"{_show(value)} is not {rules.get('title', 'valid')}", hint
     if kind in ("minimum", "maximum"):
         limits = [f"at least {rules['minimum']}"] if "minimum" in rules else []
         limits += [f"at most {rules['maximum']}"] if "maximum" in rules else []
@@ -207,7 +210,7 @@ def _show(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = f"'{value}'" if isinstance(value, str) else str(value)
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
