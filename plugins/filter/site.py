@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ..plugin_utils._site.kubeadm import init_config, join_config
 from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Server, Site, SiteError
+from ..plugin_utils._site.plan import node_labels
 from ..plugin_utils._site.render import node_files
 
 
@@ -41,16 +42,39 @@ def server_files(data: Mapping[str, Any], name: str, authorized_key: str) -> lis
     return [{"path": path, "content": content, "mode": _mode(path)} for path, content in files.items()]
 
 
+def image_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of the bundle's images that kubeadm would choose by itself, and perhaps differently."""
+    references = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
+    missing = [name for name in _TAGGED if name not in references]
+    if missing:
+        raise AnsibleFilterError(f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle")
+    return {name: references[name].rsplit(":", 1)[1] for name in _TAGGED}
+
+
 def _mode(path: str) -> str:
     if path.startswith("/root/.ssh/"):
         return "0600"
     return "0444" if path == "/etc/machine-id" else "0644"
 
 
+def node_label_manifests(data: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
+    servers = [_server(data, name)[1] for name in names]
+    return [
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": server.name, "labels": node_labels(server)}}
+        for server in servers
+    ]
+
+
+_TAGGED = ("coredns", "etcd")
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "image_tags": image_tags,
             "kubeadm_init_config": kubeadm_init_config,
             "kubeadm_join_config": kubeadm_join_config,
+            "node_label_manifests": node_label_manifests,
             "server_files": server_files,
         }

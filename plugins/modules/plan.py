@@ -70,7 +70,7 @@ changes:
       description: Name of the server.
       type: str
     stage:
-      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(join).
+      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(join), C(labels).
       type: str
     action:
       description: How the stage acts on this server.

@@ -16,9 +16,9 @@ from .disks import matching
 from .model import Server, Site
 from .state import BmcState, HostState, SiteState
 
-__all__ = ["STAGES", "Change", "Intent", "Notice", "Plan", "Problem", "make_plan"]
+__all__ = ["STAGES", "Change", "Intent", "Notice", "Plan", "Problem", "make_plan", "node_labels"]
 
-STAGES = ("os", "host", "disks", "control_plane", "join")
+STAGES = ("os", "host", "disks", "control_plane", "join", "labels")
 """The order in which a run acts; each is a group C(todo_<stage>) of the inventory."""
 
 _DISRUPTIONS = ("none", "reboot", "data")
@@ -158,6 +158,19 @@ def _after_os(site: Site, server: Server, before: str) -> Iterator[Change]:
     if _data_selector(site, server):
         yield Change(server.name, "disks", "claim", "data disks", before, "claimed and mounted", "none")
     yield _membership(server, before)
+    if node_labels(server):
+        yield _labels(server, before)
+
+
+def node_labels(server: Server) -> dict[str, str]:
+    """Labels that a server's Node object must have. More labels than these are left alone."""
+    role = {} if "control_plane" in server.roles else {"node-role.kubernetes.io/worker": ""}
+    return {**role, **server.labels}
+
+
+def _labels(server: Server, before: str) -> Change:
+    after = ", ".join(f"{key}={value}" for key, value in sorted(node_labels(server).items()))
+    return Change(server.name, "labels", "label", "node labels", before, after)
 
 
 def _membership(server: Server, before: str) -> Change:
@@ -188,11 +201,17 @@ def _running(
         missing = sorted(wanted - set(host.local_mounts))
         if missing:
             yield Change(server.name, "disks", "claim", "data disks", "not mounted: " + ", ".join(missing), "claimed and mounted")
+    node = state.cluster.nodes.get(server.name) if state.cluster.reachable else None
+    joining = False
     if "control_plane" in server.roles:
         if not host.initialised or not state.cluster.known:
+            joining = not host.initialised
             yield _membership(server, "kubeconfig not here" if host.initialised else "not initialised")
-    elif not host.kubelet_configured or (state.cluster.reachable and server.name not in state.cluster.nodes):
+    elif not host.kubelet_configured or (state.cluster.reachable and node is None):
+        joining = True
         yield _membership(server, "not joined")
+    if node_labels(server) and (joining or (node and not node_labels(server).items() <= node.labels.items())):
+        yield _labels(server, "not joined" if joining else "differ")
 
 
 def _reinstall(server: Server, host: HostState) -> bool:

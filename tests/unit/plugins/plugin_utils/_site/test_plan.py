@@ -77,7 +77,8 @@ INTENT = Intent(image_id=IMAGE, files={"cp1": FILES, "node1": FILES}, media_pref
 ON, OFF = BmcState(power="on"), BmcState(power="off")
 SILENT = HostState(error="SSH to 198.51.100.21: timed out")
 RAMDISK = HostState(where="ramdisk")
-NODES = {name: NodeState(ready=True, version="v1.36.3") for name in ("cp1", "node1")}
+WORKER = {"node-role.kubernetes.io/worker": ""}
+NODES = {name: NodeState(ready=True, version="v1.36.3", labels=WORKER) for name in ("cp1", "node1")}
 CLUSTER = ClusterState(reachable=True, known=True, nodes=NODES)
 
 
@@ -103,7 +104,7 @@ def acts(plan: Plan) -> list[tuple[str, str]]:
     return [(change.stage, change.action) for change in plan.changes]
 
 
-INSTALL = [("disks", "claim"), ("join", "join")]
+INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
 
 
 @pytest.mark.parametrize(
@@ -141,15 +142,22 @@ INSTALL = [("disks", "claim"), ("join", "join")]
         pytest.param(SILENT, ON, CLUSTER, [("os", "wait")], id="a silent member is waited for"),
         pytest.param(running(files={**FILES, "/etc/hosts": "x"}), ON, CLUSTER, [("host", "files")], id="a file differs"),
         pytest.param(running(local_mounts=()), ON, CLUSTER, [("disks", "claim")], id="a data disk is not mounted"),
-        pytest.param(running(kubelet_configured=False), ON, CLUSTER, [("join", "join")], id="not joined"),
+        pytest.param(running(kubelet_configured=False), ON, CLUSTER, [("join", "join"), ("labels", "label")], id="not joined"),
         pytest.param(
             running(),
             ON,
             ClusterState(reachable=True, known=True, nodes={"cp1": NODES["cp1"]}),
-            [("join", "join")],
+            [("join", "join"), ("labels", "label")],
             id="its Node object is gone",
         ),
         pytest.param(running(image_id="b" * 64), ON, CLUSTER, [], id="another image is kept"),
+        pytest.param(
+            running(),
+            ON,
+            ClusterState(reachable=True, known=True, nodes={"node1": NodeState(True, "v1.36.3", {"more": "x"})}),
+            [("labels", "label")],
+            id="a label is missing",
+        ),
     ],
 )
 def test_worker(host: HostState, bmc: BmcState, cluster: ClusterState, expected: list[tuple[str, str]]) -> None:
@@ -231,7 +239,7 @@ CLUSTERS = st.builds(
     ClusterState,
     reachable=st.booleans(),
     known=st.just(True),
-    nodes=st.dictionaries(st.sampled_from(["cp1", "node1"]), st.just(NODES["node1"])),
+    nodes=st.dictionaries(st.sampled_from(["cp1", "node1"]), st.sampled_from([NODES["node1"], NodeState(True, "v1.36.3")])),
 )
 STATES = st.builds(
     lambda c, w, bc, bw, cluster: SiteState({"cp1": bc, "node1": bw}, {"cp1": c, "node1": w}, cluster),
@@ -271,6 +279,8 @@ def apply(plan: Plan, state: SiteState) -> SiteState:
             hosts[name] = replace(hosts[name], files=FILES)
         elif change.stage == "disks":
             hosts[name] = replace(hosts[name], local_mounts=("DATA-1",))
+        elif change.stage == "labels":
+            nodes[name] = replace(nodes[name], labels=WORKER)
         else:
             hosts[name] = replace(hosts[name], kubelet_configured=True, initialised=True)
             nodes[name] = NODES["node1"]
