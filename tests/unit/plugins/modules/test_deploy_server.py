@@ -1,0 +1,72 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The web server for images, with the real nginx on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kiban.baremetal.plugins.modules.deploy_server import DeployServer, DeployServerError, ensure
+
+pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[DeployServer]:
+    made = DeployServer(str(tmp_path), free_port(), ["127.0.0.1"])
+    yield made
+    ensure(made, "stopped", check_mode=False)
+
+
+def url(server: DeployServer, name: str) -> str:
+    port = server.config.split("127.0.0.1:")[1].split(";")[0]
+    return f"http://127.0.0.1:{port}/{name}"
+
+
+def test_serves_files_and_ranges_but_no_listing(server: DeployServer, tmp_path: Path) -> None:
+    changed, pid = ensure(server, "started", check_mode=False)
+    assert changed and pid
+    (tmp_path / "root" / "image").write_bytes(b"0123456789")
+    assert urllib.request.urlopen(url(server, "image")).read() == b"0123456789"
+    request = urllib.request.Request(url(server, "image"), headers={"Range": "bytes=2-4"})
+    assert urllib.request.urlopen(request).read() == b"234"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(url(server, ""))
+
+
+def test_is_started_once_and_stopped_once(server: DeployServer) -> None:
+    _changed, pid = ensure(server, "started", check_mode=False)
+    assert ensure(server, "started", check_mode=False) == (False, pid)
+    assert ensure(server, "stopped", check_mode=True) == (True, pid)
+    assert ensure(server, "stopped", check_mode=False) == (True, None)
+    assert ensure(server, "stopped", check_mode=False) == (False, None)
+
+
+def test_a_foreign_process_with_the_old_number_is_not_ours(server: DeployServer, tmp_path: Path) -> None:
+    (tmp_path / "nginx.pid").write_text("1\n")
+    assert server.pid() is None
+    assert ensure(server, "stopped", check_mode=False) == (False, None)
+
+
+def test_a_taken_port_is_an_error_that_names_it(server: DeployServer, tmp_path: Path) -> None:
+    port = int(url(server, "").split(":")[2].rstrip("/"))
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        with pytest.raises(DeployServerError, match=str(port)):
+            ensure(server, "started", check_mode=False)
