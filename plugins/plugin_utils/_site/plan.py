@@ -204,9 +204,10 @@ def _running(
     node = state.cluster.nodes.get(server.name) if state.cluster.reachable else None
     joining = False
     if "control_plane" in server.roles:
-        if not host.initialised or not state.cluster.known:
+        if not host.initialised or not state.cluster.reachable:
             joining = not host.initialised
-            yield _membership(server, "kubeconfig not here" if host.initialised else "not initialised")
+            # An API that does not answer may only be one whose kubeconfig is not here, or is of an earlier cluster.
+            yield _membership(server, f"API: {state.cluster.error}" if host.initialised else "not initialised")
     elif not host.kubelet_configured or (state.cluster.reachable and node is None):
         joining = True
         yield _membership(server, "not joined")

@@ -206,7 +206,7 @@ def test_reinstall_happens_once_for_each_word(host: HostState, expected: list[tu
         (running(), CLUSTER, []),
         (running(initialised=False), ClusterState(), [("control_plane", "init")]),
         (running(), ClusterState(known=False), [("control_plane", "init")]),
-        (running(), ClusterState(known=True, error="timed out"), []),
+        (running(), ClusterState(known=True, error="x509: unknown authority"), [("control_plane", "init")]),
     ],
 )
 def test_control_plane(host: HostState, cluster: ClusterState, expected: list[tuple[str, str]]) -> None:
@@ -284,7 +284,8 @@ def apply(plan: Plan, state: SiteState) -> SiteState:
         else:
             hosts[name] = replace(hosts[name], kubelet_configured=True, initialised=True)
             nodes[name] = NODES["node1"]
-    return SiteState(bmcs, hosts, replace(state.cluster, nodes=nodes))
+    reachable = state.cluster.reachable or any(change.stage == "control_plane" for change in plan.changes)
+    return SiteState(bmcs, hosts, replace(state.cluster, nodes=nodes, reachable=reachable))
 
 
 @given(STATES)

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The floor: the same rack, the same image, the same kubeadm, and nothing else.
+
+What a careful person would type into a shell, without checks, idempotence, limits or a drop of Ansible: curl to the
+BMC, ssh, curl | zstd | dd, kubeadm. Runs in the control namespace; prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
+
+TOKEN = "abcdef.0123456789abcdef"
+
+
+class Rack:
+    def __init__(self, site_file: Path, work: Path, servers: list[str]) -> None:
+        self.site = load_site(yaml.safe_load(site_file.read_text()))
+        self.work, self.dir = work, work / "sites" / self.site.name
+        self.servers = [self.site.server(name) for name in servers]
+        self.image = json.loads((work / "image/manifest.json").read_text())
+        self.bundle = json.loads((work / "bundle/manifest.json").read_text())
+        self.password = (work / "lab/bmc_password").read_text().strip()
+        self.key = (self.dir / "ssh/id_ed25519.pub").read_text().strip()
+        self.began = time.monotonic()
+        self.timeline: dict[str, dict[str, float]] = {name: {} for name in servers}
+
+    def stamp(self, name: str, stage: str) -> None:
+        self.timeline[name][stage] = round(time.monotonic() - self.began, 1)
+        print(f"floor {self.timeline[name][stage]:7.1f} {name} {stage}", file=sys.stderr)
+
+    def bmc(self, server, method: str, path: str, body: dict) -> None:
+        subprocess.run(
+            ["curl", "-sSf", "--cacert", str(self.work / "lab/ca.pem"), "-K", "-", "-X", method]
+            + ["-H", "Content-Type: application/json", "-d", json.dumps(body), f"https://{server.bmc.address}{path}"],
+            input=f'user = "kiban:{self.password}"\n', text=True, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def system(self, server) -> str:
+        answer = subprocess.run(
+            ["curl", "-sSf", "--cacert", str(self.work / "lab/ca.pem"), "-K", "-"]
+            + [f"https://{server.bmc.address}/redfish/v1/Systems"],
+            input=f'user = "kiban:{self.password}"\n', text=True, check=True, capture_output=True,
+        )  # fmt: skip
+        return json.loads(answer.stdout)["Members"][0]["@odata.id"]
+
+    def ssh(self, server, script: str, **options) -> subprocess.CompletedProcess:
+        command = ["ssh", "-F", "none", "-i", str(self.dir / "ssh/id_ed25519"), "-o", "ConnectTimeout=2"]
+        command += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        return subprocess.run([*command, f"root@{server.addresses['node']}", script], capture_output=True, **options)
+
+    def wait(self, server, test: str) -> None:
+        for _ in range(900):
+            if self.ssh(server, test).returncode == 0:
+                return
+            time.sleep(0.5)
+        raise SystemExit(f"{server.name} never came to: {test}")
+
+    def seed(self, server) -> bytes:
+        """The files that make the image this server, as one tar stream."""
+        buffer = BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path, content in node_files(self.site, server, self.key).items():
+                info = tarfile.TarInfo(path.lstrip("/"))
+                info.size = len(content.encode())
+                info.mode = 0o600 if ".ssh" in path else 0o644
+                archive.addfile(info, BytesIO(content.encode()))
+        return buffer.getvalue()
+
+    def install(self, server) -> None:
+        system = self.system(server)
+        media = f"http://{self.site.deploy.bmc_address}:{self.site.deploy.port}/floor/{server.name}.iso"
+        image = f"http://{self.site.deploy.address}:{self.site.deploy.port}/{self.image['node']['file']}"
+        slot = f"{system}/VirtualMedia/Cd/Actions/VirtualMedia"
+        self.bmc(server, "POST", f"{slot}.InsertMedia", {"Image": media})
+        self.bmc(server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Cd", "BootSourceOverrideEnabled": "Once"}})
+        self.bmc(server, "POST", f"{system}/Actions/ComputerSystem.Reset", {"ResetType": "On"})
+        self.wait(server, "test -e /etc/kiban/ramdisk")
+        self.stamp(server.name, "ramdisk")
+        done = self.ssh(
+            server,
+            f"curl -sSf {image} 2>/dev/null | zstd -dc | dd of=/dev/vda bs=1M iflag=fullblock oflag=direct conv=sparse status=none"
+            if self.has_curl(server)
+            else f"python3 -c \"import shutil,sys,urllib.request as u; shutil.copyfileobj(u.urlopen('{image}'), sys.stdout.buffer, 1<<20)\""
+            " | zstd -dc | dd of=/dev/vda bs=1M iflag=fullblock oflag=direct conv=sparse status=none",
+        )
+        if done.returncode:
+            raise SystemExit(f"{server.name}: {done.stderr.decode()}")
+        self.stamp(server.name, "written")
+        done = self.ssh(
+            server,
+            "set -e; sgdisk -e /dev/vda >/dev/null; sfdisk -q --no-reread -N 2 /dev/vda <<<', +' || true; "
+            "blockdev --rereadpt /dev/vda; mkdir -p /m; mount /dev/vda2 /m; tar -C /m -xf -; "
+            "ssh-keygen -q -t ed25519 -N '' -f /m/etc/ssh/ssh_host_ed25519_key; umount /m; sync",
+            input=self.seed(server),
+        )
+        if done.returncode:
+            raise SystemExit(f"{server.name}: {done.stderr.decode()}")
+        self.bmc(server, "POST", f"{slot}.EjectMedia", {})
+        self.bmc(server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Once"}})
+        self.bmc(server, "POST", f"{system}/Actions/ComputerSystem.Reset", {"ResetType": "ForceRestart"})
+        self.wait(server, "test ! -e /etc/kiban/ramdisk")
+        self.stamp(server.name, "booted")
+
+    def has_curl(self, server) -> bool:
+        return self.ssh(server, "command -v curl").returncode == 0
+
+    def init(self, server) -> None:
+        tags = {e["name"]: e["reference"].rsplit(":", 1)[1] for e in self.bundle["artifacts"] if e["kind"] == "image"}
+        config = init_config(self.site, server, {name: tags[name] for name in ("etcd", "coredns")})
+        done = self.ssh(server, "cat > /root/init.yaml; kubeadm init --config /root/init.yaml", input=config.encode())
+        if done.returncode:
+            raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
+        self.stamp(server.name, "initialised")
+        admin = self.ssh(server, f"kubeadm token create {TOKEN} >/dev/null; cat /etc/kubernetes/admin.conf", check=True).stdout
+        (self.dir / "floor.conf").write_bytes(admin)
+
+    def join(self, server) -> None:
+        cluster = yaml.safe_load((self.dir / "floor.conf").read_text())["clusters"][0]
+        discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster["cluster"]}]}
+        script = "mkdir -p /etc/kubernetes/kiban; read -r d; echo \"$d\" > /etc/kubernetes/kiban/discovery.yaml; cat > /root/join.yaml; "
+        text = json.dumps(discovery) + "\n" + join_config(server, TOKEN)
+        done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text.encode())
+        if done.returncode:
+            raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
+        self.stamp(server.name, "joined")
+
+    def ready(self) -> None:
+        command = [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf"), "get", "nodes", "-o", "json"]
+        missing = {server.name for server in self.servers}
+        while missing:
+            out = subprocess.run(command, capture_output=True, text=True).stdout
+            for node in json.loads(out)["items"] if out else []:
+                good = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+                if good and node["metadata"]["name"] in missing:
+                    missing.discard(node["metadata"]["name"])
+                    self.stamp(node["metadata"]["name"], "ready")
+            time.sleep(1)
+
+    def each(self, work, servers) -> None:
+        threads = [threading.Thread(target=work, args=(server,)) for server in servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def run(self) -> float:
+        self.each(self.install, self.servers)
+        self.each(self.init, [s for s in self.servers if "control_plane" in s.roles])
+        self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
+        self.ready()
+        return time.monotonic() - self.began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("site_file", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("servers", nargs="+")
+    arguments = parser.parse_args()
+    rack = Rack(arguments.site_file, arguments.work, arguments.servers)
+    print(json.dumps({"seconds": round(rack.run(), 1), "timeline": rack.timeline}))
+
+
+if __name__ == "__main__":
+    main()
