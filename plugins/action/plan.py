@@ -47,7 +47,9 @@ class ActionModule(ActionBase):
         hostvars = task_vars["hostvars"]
         names = [name for name in task_vars["ansible_play_hosts_all"] if "kiban_server" in hostvars[name]]
         if not names:
-            raise AnsibleActionFail("no server of the site is among the hosts of this run: look at --limit and the inventory")
+            raise AnsibleActionFail(
+                "no server of the site is among the hosts of this run: look at --limit and the inventory"
+            )
         try:
             site = load_site(hostvars[names[0]]["kiban_site"])
         except SiteError as exc:
@@ -61,7 +63,11 @@ class ActionModule(ActionBase):
         result = plan.to_dict()
         result["lines"] = lines(plan)
         result["hosts"] = todo_hosts(plan)
-        result["cluster"] = {"known": state.cluster.known, "reachable": state.cluster.reachable, "error": state.cluster.error}
+        result["cluster"] = {
+            "known": state.cluster.known,
+            "reachable": state.cluster.reachable,
+            "error": state.cluster.error,
+        }
         # The plan itself changes nothing. In check mode it stands for all that the run would do.
         result["changed"] = bool(plan.changes) and self._task.check_mode
         if self._task.diff:
@@ -84,7 +90,8 @@ def lines(plan: Plan) -> list[str]:
         key = (change.stage, change.what, change.before, change.after, change.disruption)
         folded.setdefault(key, []).append(change.server)
     text = [
-        f"{stage}: {_names(servers)}: {what}: {before} -> {after}" + (f" [{disruption}]" if disruption != "none" else "")
+        f"{stage}: {_names(servers)}: {what}: {before} -> {after}"
+        + (f" [{disruption}]" if disruption != "none" else "")
         for (stage, what, before, after, disruption), servers in folded.items()
     ]
     text += [f"notice: {notice.server}: {notice.message}" for notice in plan.notices]
@@ -110,7 +117,9 @@ def todo_hosts(plan: Plan) -> list[dict[str, Any]]:
 def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
     path = args["image_manifest"]
     if not os.path.exists(path):
-        raise AnsibleActionFail(f"there is no node image yet: {path} is missing. Run the playbook kiban.baremetal.image first")
+        raise AnsibleActionFail(
+            f"there is no node image yet: {path} is missing. Run the playbook kiban.baremetal.image first"
+        )
     with open(path, encoding="utf-8") as handle:
         image_id = json.load(handle)["node"]["id"]
     files = {server.name: digests(node_files(site, server, args["authorized_key"])) for server in site.servers}

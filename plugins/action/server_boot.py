@@ -57,13 +57,9 @@ class ActionModule(ActionBase):
 def start(options: Options, source: str, image: str | None, timeout: int) -> None:
     """Set what the server boots from, and boot it, in one session of its BMC."""
     with connect(options) as bmc:
-        if source == "virtual_media":
-            assert image is not None
-            bmc.media.insert(image, "cd", timeout)
-            wanted = BootState("cd", "once")
-        else:
-            bmc.media.eject(None, "cd", timeout)
-            wanted = BootState("disk", "once")
+        media, target = ("inserted", "cd") if source == "virtual_media" else ("ejected", "disk")
+        bmc.media.apply(bmc.media.plan(media, image, "cd"), timeout)
+        wanted = BootState(target, "once")
         if not bmc.boot.same(wanted, bmc.boot.read()):
             bmc.boot.apply(wanted, timeout)
         now = bmc.power.read()
@@ -89,8 +85,8 @@ def wait(access: SshAccess, server: Mapping[str, Any], system: str, timeout: int
         time.sleep(max(0.0, _PAUSE - (time.monotonic() - began)))
     raise AnsibleActionFail(
         f"{name}: the {system} system has not answered over SSH at {address} within {timeout} s. Last seen: {seen}. "
-        f"Look at the server's console through its BMC {server['bmc']['address']}: does it start at all, from where, and "
-        "does it find its network?"
+        f"Look at the server's console through its BMC {server['bmc']['address']}: does it start at all, from where, "
+        "and does it find its network?"
     )
 
 

@@ -11,7 +11,8 @@ type: aggregate
 short_description: Timeline of a run as JSON lines
 version_added: 0.1.0
 description:
-  - Appends one JSON object a finished task and host to a file. It holds no task arguments and no results, so no secrets.
+  - Appends one JSON object a finished task and host to a file.
+  - It holds no task arguments and no results, so no secrets.
   - Does nothing when no file is set.
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -27,7 +28,8 @@ options:
 """
 
 EXAMPLES = r"""
-# KIBAN_TIMELINE=/tmp/run.jsonl ANSIBLE_CALLBACKS_ENABLED=kiban.baremetal.timeline ansible-playbook kiban.baremetal.site -i inventories/lab
+# export KIBAN_TIMELINE=/tmp/run.jsonl ANSIBLE_CALLBACKS_ENABLED=kiban.baremetal.timeline
+# ansible-playbook kiban.baremetal.site -i inventories/lab
 """
 
 import json

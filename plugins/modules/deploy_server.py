@@ -11,7 +11,8 @@ short_description: Web server on the control host that servers and BMCs fetch im
 version_added: 0.1.0
 description:
   - Runs C(nginx) as this user with a configuration of its own, beside any other web server of the host.
-  - What it serves is not secret by itself. Per-server media lie under names that can't be guessed and there is no listing.
+  - What it serves is not secret by itself. Per-server media lie under names that can't be guessed, and nothing is
+    listed.
   - A server that is running already with the same configuration is kept.
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -63,7 +64,6 @@ import os
 import signal
 import subprocess
 import time
-from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -107,7 +107,7 @@ class DeployServer:
         user = "user root;\n" if os.geteuid() == 0 else ""
         self.config = CONFIG.format(path=path, listen=listen, user=user)
 
-    def pid(self) -> Optional[int]:
+    def pid(self) -> int | None:
         """The pid of our own running server; never that of a process which took over the number."""
         try:
             with open(os.path.join(self.path, "nginx.pid"), encoding="ascii") as handle:
@@ -157,7 +157,7 @@ class DeployServer:
         raise DeployServerError(f"nginx (pid {pid}) did not end within 10 s of SIGTERM")
 
 
-def ensure(server: DeployServer, state: str, check_mode: bool) -> tuple[bool, Optional[int]]:
+def ensure(server: DeployServer, state: str, check_mode: bool) -> tuple[bool, int | None]:
     pid = server.pid()
     keep = pid is not None and state == "started" and server.same_config()
     if keep or (pid is None and state == "stopped"):

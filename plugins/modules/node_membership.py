@@ -170,7 +170,9 @@ def wait(state: str, timeout: int) -> None:
         time.sleep(1)
     if not os.path.exists(DONE[state]):
         raise MembershipError(
-            "kubeadm failed: " + " / ".join(unit_log()[-6:]) + f". The whole log: 'journalctl -u {UNIT}' on the server.",
+            "kubeadm failed: "
+            + " / ".join(unit_log()[-6:])
+            + f". The whole log: 'journalctl -u {UNIT}' on the server.",
             unit_log(),
         )
 

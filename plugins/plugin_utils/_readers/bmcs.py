@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError, Options, connect
 
 from .._site.state import BmcState
@@ -21,10 +23,16 @@ __all__ = ["bmc_options", "read_bmc"]
 def bmc_options(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> Options:
     """Connection options of one server: the model's, the secrets from Ansible variables."""
     bmc = server["bmc"]
+    missing = [name for name in ("kiban_bmc_username", "kiban_bmc_password") if not hostvars.get(name)]
+    if missing:
+        raise AnsibleActionFail(
+            f"{server['name']}: {' and '.join(missing)} not set. "
+            "Set them in group_vars, from Ansible Vault or the environment"
+        )
     return Options(
         address=bmc["address"],
-        username=hostvars.get("kiban_bmc_username"),
-        password=hostvars.get("kiban_bmc_password"),
+        username=hostvars["kiban_bmc_username"],
+        password=hostvars["kiban_bmc_password"],
         validate_certs=bmc.get("validate_certs", True),
         ca_path=bmc.get("ca_path") or hostvars.get("kiban_bmc_ca_path"),
         fingerprint=bmc.get("fingerprint"),

@@ -65,7 +65,15 @@ def floor(servers: list[str]) -> dict:
     served = SITE_DIR / "deploy/root/floor"
     served.mkdir(parents=True, exist_ok=True)
     subprocess.run(
-        [*CONTROL, str(BIN / "ansible-playbook"), str(HERE / "media.yml"), "-i", INVENTORY, "--limit", ",".join(servers)]
+        [
+            *CONTROL,
+            str(BIN / "ansible-playbook"),
+            str(HERE / "media.yml"),
+            "-i",
+            INVENTORY,
+            "--limit",
+            ",".join(servers),
+        ]
         + ["-e", f"floor_media_dir={served}"],
         cwd=ROOT,
         check=True,

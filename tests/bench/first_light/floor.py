@@ -27,6 +27,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
 TOKEN = "abcdef.0123456789abcdef"
+FETCH = "import shutil as s,sys,urllib.request as u; s.copyfileobj(u.urlopen(sys.argv[1]), sys.stdout.buffer, 1<<20)"
 
 
 class Rack:
@@ -89,17 +90,15 @@ class Rack:
         image = f"http://{self.site.deploy.address}:{self.site.deploy.port}/{self.image['node']['file']}"
         slot = f"{system}/VirtualMedia/Cd/Actions/VirtualMedia"
         self.bmc(server, "POST", f"{slot}.InsertMedia", {"Image": media})
-        self.bmc(server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Cd", "BootSourceOverrideEnabled": "Once"}})
+        self.bmc(
+            server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Cd", "BootSourceOverrideEnabled": "Once"}}
+        )
         self.bmc(server, "POST", f"{system}/Actions/ComputerSystem.Reset", {"ResetType": "On"})
         self.wait(server, "test -e /etc/kiban/ramdisk")
         self.stamp(server.name, "ramdisk")
-        done = self.ssh(
-            server,
-            f"curl -sSf {image} 2>/dev/null | zstd -dc | dd of=/dev/vda bs=1M iflag=fullblock oflag=direct conv=sparse status=none"
-            if self.has_curl(server)
-            else f"python3 -c \"import shutil,sys,urllib.request as u; shutil.copyfileobj(u.urlopen('{image}'), sys.stdout.buffer, 1<<20)\""
-            " | zstd -dc | dd of=/dev/vda bs=1M iflag=fullblock oflag=direct conv=sparse status=none",
-        )
+        fetch = f"curl -sSf {image}" if self.has_curl(server) else f'python3 -c "{FETCH}" {image}'
+        write = "dd of=/dev/vda bs=1M iflag=fullblock oflag=direct conv=sparse status=none"
+        done = self.ssh(server, f"{fetch} | zstd -dc | {write}")
         if done.returncode:
             raise SystemExit(f"{server.name}: {done.stderr.decode()}")
         self.stamp(server.name, "written")
@@ -113,7 +112,9 @@ class Rack:
         if done.returncode:
             raise SystemExit(f"{server.name}: {done.stderr.decode()}")
         self.bmc(server, "POST", f"{slot}.EjectMedia", {})
-        self.bmc(server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Once"}})
+        self.bmc(
+            server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Once"}}
+        )
         self.bmc(server, "POST", f"{system}/Actions/ComputerSystem.Reset", {"ResetType": "ForceRestart"})
         self.wait(server, "test ! -e /etc/kiban/ramdisk")
         self.stamp(server.name, "booted")
@@ -128,13 +129,15 @@ class Rack:
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "initialised")
-        admin = self.ssh(server, f"kubeadm token create {TOKEN} >/dev/null; cat /etc/kubernetes/admin.conf", check=True).stdout
+        script = f"kubeadm token create {TOKEN} >/dev/null; cat /etc/kubernetes/admin.conf"
+        admin = self.ssh(server, script, check=True).stdout
         (self.dir / "floor.conf").write_bytes(admin)
 
     def join(self, server) -> None:
         cluster = yaml.safe_load((self.dir / "floor.conf").read_text())["clusters"][0]
         discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster["cluster"]}]}
-        script = "mkdir -p /etc/kubernetes/kiban; read -r d; echo \"$d\" > /etc/kubernetes/kiban/discovery.yaml; cat > /root/join.yaml; "
+        script = 'mkdir -p /etc/kubernetes/kiban; read -r d; echo "$d" > /etc/kubernetes/kiban/discovery.yaml; '
+        script += "cat > /root/join.yaml; "
         text = json.dumps(discovery) + "\n" + join_config(server, TOKEN)
         done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text.encode())
         if done.returncode:
@@ -142,10 +145,11 @@ class Rack:
         self.stamp(server.name, "joined")
 
     def ready(self) -> None:
-        command = [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf"), "get", "nodes", "-o", "json"]
+        command = [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf")]
+        command += ["get", "nodes", "-o", "json"]
         missing = {server.name for server in self.servers}
         while missing:
-            out = subprocess.run(command, capture_output=True, text=True).stdout
+            out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             for node in json.loads(out)["items"] if out else []:
                 good = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
                 if good and node["metadata"]["name"] in missing:

@@ -68,7 +68,10 @@ def site(**server_options: Any):
                     ],
                 }
             ],
-            "cluster": {"kubernetes": "v1.36.3", "sdn": {"driver": "bgp", "pods": "10.244.0.0/16", "services": "10.96.0.0/16"}},
+            "cluster": {
+                "kubernetes": "v1.36.3",
+                "sdn": {"driver": "bgp", "pods": "10.244.0.0/16", "services": "10.96.0.0/16"},
+            },
         }
     )
 
@@ -96,7 +99,9 @@ def running(**changes: Any) -> HostState:
     return replace(state, **changes)
 
 
-def plan_for(host: HostState, bmc: BmcState = ON, cluster: ClusterState = CLUSTER, name: str = "node1", **options: Any) -> Plan:
+def plan_for(
+    host: HostState, bmc: BmcState = ON, cluster: ClusterState = CLUSTER, name: str = "node1", **options: Any
+) -> Plan:
     return make_plan(site(**options), INTENT, SiteState(bmcs={name: bmc}, hosts={name: host}, cluster=cluster))
 
 
@@ -121,7 +126,11 @@ INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
             id="off, the cluster does not know it",
         ),
         pytest.param(
-            SILENT, OFF, ClusterState(known=True, error="down"), [("os", "ramdisk"), *INSTALL], id="off, API down: look at the disk"
+            SILENT,
+            OFF,
+            ClusterState(known=True, error="down"),
+            [("os", "ramdisk"), *INSTALL],
+            id="off, API down: look at the disk",
         ),
         pytest.param(RAMDISK, ON, ClusterState(), [("os", "inspect"), *INSTALL], id="in the ramdisk"),
         pytest.param(
@@ -140,9 +149,13 @@ INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
         ),
         pytest.param(SILENT, ON, ClusterState(), [("os", "wait"), *INSTALL], id="on and silent is never installed"),
         pytest.param(SILENT, ON, CLUSTER, [("os", "wait")], id="a silent member is waited for"),
-        pytest.param(running(files={**FILES, "/etc/hosts": "x"}), ON, CLUSTER, [("host", "files")], id="a file differs"),
+        pytest.param(
+            running(files={**FILES, "/etc/hosts": "x"}), ON, CLUSTER, [("host", "files")], id="a file differs"
+        ),
         pytest.param(running(local_mounts=()), ON, CLUSTER, [("disks", "claim")], id="a data disk is not mounted"),
-        pytest.param(running(kubelet_configured=False), ON, CLUSTER, [("join", "join"), ("labels", "label")], id="not joined"),
+        pytest.param(
+            running(kubelet_configured=False), ON, CLUSTER, [("join", "join"), ("labels", "label")], id="not joined"
+        ),
         pytest.param(
             running(),
             ON,
@@ -239,7 +252,9 @@ CLUSTERS = st.builds(
     ClusterState,
     reachable=st.booleans(),
     known=st.just(True),
-    nodes=st.dictionaries(st.sampled_from(["cp1", "node1"]), st.sampled_from([NODES["node1"], NodeState(True, "v1.36.3")])),
+    nodes=st.dictionaries(
+        st.sampled_from(["cp1", "node1"]), st.sampled_from([NODES["node1"], NodeState(True, "v1.36.3")])
+    ),
 )
 STATES = st.builds(
     lambda c, w, bc, bw, cluster: SiteState({"cp1": bc, "node1": bw}, {"cp1": c, "node1": w}, cluster),
