@@ -47,7 +47,9 @@ def image_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
     references = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
     missing = [name for name in _TAGGED if name not in references]
     if missing:
-        raise AnsibleFilterError(f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle")
+        raise AnsibleFilterError(
+            f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle"
+        )
     return {name: references[name].rsplit(":", 1)[1] for name in _TAGGED}
 
 

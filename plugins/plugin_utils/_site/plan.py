@@ -102,10 +102,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState) -> Plan:
     A server that can't be read is reported and left alone; it never stops the others.
     """
     found = [
-        item
-        for server in site.servers
-        if server.name in state.hosts
-        for item in _server(site, server, intent, state)
+        item for server in site.servers if server.name in state.hosts for item in _server(site, server, intent, state)
     ]
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
@@ -194,13 +191,17 @@ def _running(
         )
     differing = [path for path, digest in intent.files.get(server.name, {}).items() if host.files.get(path) != digest]
     if differing:
-        yield Change(server.name, "host", "files", "host files", "differ: " + ", ".join(sorted(differing)), "as the model says")
+        yield Change(
+            server.name, "host", "files", "host files", "differ: " + ", ".join(sorted(differing)), "as the model says"
+        )
     selector = _data_selector(site, server)
     if selector:
         wanted = {record["serial_number"] for record in matching(host.disks, selector) if record.get("serial_number")}
         missing = sorted(wanted - set(host.local_mounts))
         if missing:
-            yield Change(server.name, "disks", "claim", "data disks", "not mounted: " + ", ".join(missing), "claimed and mounted")
+            yield Change(
+                server.name, "disks", "claim", "data disks", "not mounted: " + ", ".join(missing), "claimed and mounted"
+            )
     node = state.cluster.nodes.get(server.name) if state.cluster.reachable else None
     joining = False
     if "control_plane" in server.roles:
