@@ -1,0 +1,184 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""Daemons of the virtual rack and the files that they read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["daemons", "files", "libvirt_uri"]
+
+BMC_PORT = 443
+OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+FRR_DIRECTORY = "/usr/lib/frr"
+# libvirt has one place for its state. The lab's daemon sees directories of the lab there instead, so that a libvirt
+# of the machine is never touched.
+_LIBVIRT_PLACES = {
+    "etc": "/etc/libvirt",
+    "lib": "/var/lib/libvirt",
+    "cache": "/var/cache/libvirt",
+    "log": "/var/log/libvirt",
+    "run": "/run",
+}
+_QEMU_CONF = """# QEMU runs as root without confinement: nothing in the lab is worth it, and starting takes a tenth of the time.
+user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = [ ]
+cgroup_controllers = [ ]
+stdio_handler = "logd"
+"""
+_LIBVIRTD_CONF = """unix_sock_rw_perms = "0700"
+unix_sock_ro_perms = "0700"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+log_level = 3
+log_outputs = "3:stderr"
+host_uuid_source = "machine-id"
+"""
+
+
+def libvirt_uri(directory: str) -> str:
+    return f"qemu+unix:///system?socket={directory}/libvirt/run/libvirt/libvirt-sock"
+
+
+def files(
+    directory: str, servers: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """Configuration files as path and content. None of them holds a secret."""
+    static = "".join(f"ip route {route['to']} {route['via']}\n" for route in routes)
+    bmcs = {
+        "directory": directory,
+        "uri": libvirt_uri(directory),
+        "pool": settings["pool"],
+        "port": BMC_PORT,
+        "firmware": settings["firmware"],
+        "firmware_variables": settings["firmware_variables"],
+        "bmcs": {
+            server["name"]: {"address": server["bmc"], "uuid": server["uuid"], "disks": server["disks"]}
+            for server in servers
+        },
+    }
+    contents = {
+        "bmc/bmcs.json": json.dumps(bmcs, indent=2, sort_keys=True) + "\n",
+        "frr/frr.conf": f"hostname tor\nlog stdout\n{static}",
+        "libvirt/etc/libvirtd.conf": _LIBVIRTD_CONF,
+        "libvirt/etc/qemu.conf": _QEMU_CONF,
+        "libvirt/etc/virtlogd.conf": 'log_outputs = "3:stderr"\n',
+    }
+    return [{"path": f"{directory}/{path}", "content": content, "mode": "0600"} for path, content in contents.items()]
+
+
+def daemons(
+    directory: str, spaces: Mapping[str, str], servers: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The daemons in the order in which they start, as the module lab_processes takes them."""
+    libvirt = [
+        _libvirt(directory, spaces["tor"], "virtlogd", "virtlogd-sock", []),
+        _libvirt(directory, spaces["tor"], "libvirtd", "libvirt-sock", ["virtlogd"]),
+    ]
+    return [
+        *_switch(directory, spaces["tor"]),
+        *_router(directory, spaces["tor"], settings["router_daemons"]),
+        *libvirt,
+        *(_bmc(directory, spaces["bmc"], server) for server in servers),
+    ]
+
+
+def _switch(directory: str, netns: str) -> list[dict[str, Any]]:
+    ovs = f"{directory}/ovs"
+    # The database is made anew with its server: the module lab_switch fills it, and nothing else may be in it.
+    database = [
+        ["/usr/bin/mkdir", "-p", ovs],
+        ["/usr/bin/rm", "-f", f"{ovs}/conf.db", f"{ovs}/.conf.db.~lock~"],
+        ["/usr/bin/ovsdb-tool", "create", f"{ovs}/conf.db", OVS_SCHEMA],
+    ]
+    places = {f"OVS_{name}DIR": ovs for name in ("RUN", "LOG", "DB", "SYSCONF")}
+    common = {"netns": netns, "env": places}
+    return [
+        {
+            **common,
+            "name": "ovsdb-server",
+            "argv": [
+                "/usr/sbin/ovsdb-server",
+                f"{ovs}/conf.db",
+                f"--remote=punix:{ovs}/db.sock",
+                f"--unixctl={ovs}/ovsdb-server.ctl",
+                "-vconsole:warn",
+            ],
+            "before": database,
+            "ready_unix": f"{ovs}/db.sock",
+        },
+        {
+            **common,
+            "name": "ovs-vswitchd",
+            "argv": [
+                "/usr/sbin/ovs-vswitchd",
+                f"unix:{ovs}/db.sock",
+                "--disable-system",
+                f"--unixctl={ovs}/ovs-vswitchd.ctl",
+                "-vconsole:warn",
+            ],
+            "requires": ["ovsdb-server"],
+            "ready_unix": f"{ovs}/ovs-vswitchd.ctl",
+        },
+    ]
+
+
+def _router(directory: str, netns: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    frr = f"{directory}/frr"
+    started: list[str] = []
+    found = []
+    for name in names:
+        argv = [f"{FRR_DIRECTORY}/{name}", "-f", f"{frr}/frr.conf", "-z", f"{frr}/zserv.api", "--vty_socket", frr]
+        argv += ["-i", f"{frr}/{name}.pid", "-u", "root", "-g", "frrvty", "-P", "0"]
+        found.append(
+            {
+                "name": name,
+                "netns": netns,
+                "argv": argv,
+                "files": [f"{frr}/frr.conf"],
+                "requires": list(started),
+                "ready_unix": f"{frr}/{name}.vty",
+            }
+        )
+        # Each daemon talks to the ones before it: zebra, and mgmtd where there is one.
+        if name in ("mgmtd", "zebra"):
+            started.append(name)
+    return found
+
+
+def _libvirt(directory: str, netns: str, name: str, socket: str, requires: list[str]) -> dict[str, Any]:
+    libvirt = f"{directory}/libvirt"
+    return {
+        "name": name,
+        "netns": netns,
+        "argv": [f"/usr/sbin/{name}", "-f", f"/etc/libvirt/{name}.conf"],
+        "binds": [{"source": f"{libvirt}/{source}", "target": target} for source, target in _LIBVIRT_PLACES.items()],
+        "files": [f"{libvirt}/etc/{name}.conf", f"{libvirt}/etc/qemu.conf"],
+        "requires": requires,
+        "ready_unix": f"{libvirt}/run/libvirt/{socket}",
+    }
+
+
+def _bmc(directory: str, netns: str, server: Mapping[str, Any]) -> dict[str, Any]:
+    name = server["name"]
+    tls = f"{directory}/tls/{name}"
+    return {
+        "name": f"bmc-{name}",
+        "netns": netns,
+        "argv": [f"{directory}/venv/bin/python", f"{directory}/bmc/bmc.py", f"{directory}/bmc/bmcs.json", name],
+        "files": [f"{directory}/bmc/bmcs.json", f"{directory}/bmc/bmc.py", f"{tls}.pem", f"{tls}.key"],
+        # The emulator keeps its connections to libvirtd and does not notice when they end.
+        "requires": ["libvirtd"],
+        "ready_tcp": f"{server['bmc']}:{BMC_PORT}",
+    }

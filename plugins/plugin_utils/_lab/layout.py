@@ -1,0 +1,154 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""The virtual rack that stands for a site: namespaces, links, switch ports, servers. Nothing here touches the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .._site.model import Server, Site
+from .daemons import daemons, files, libvirt_uri
+
+__all__ = ["LayoutError", "layout"]
+
+_NAMESPACE = uuid.UUID("6f0f3c1e-5d0c-5c60-9d2b-0d6a4b8d7a10")
+_SERIAL_LENGTH = 20
+_INTERFACE_LENGTH = 15
+_FORWARD = {"net.ipv4.ip_forward": "1"}
+# Switch ports have no business with addresses of their own.
+_NO_IPV6 = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
+
+
+class LayoutError(ValueError):
+    """The rack cannot be built as it is described."""
+
+
+def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the lab modules get. The settings are described with the filter lab_layout."""
+    vlans, prefix, directory = settings["vlans"], settings["prefix"], settings["directory"]
+    for name in ("bmc", "node"):
+        if name not in site.networks or name not in vlans:
+            raise LayoutError(f"the lab needs a network '{name}' in the site model and in lab_vlans")
+    spaces = {name: f"{prefix}-{name}" for name in ("control", "tor", "bmc", "uplink")}
+    servers = [_server(site, server, settings["hardware"]) for server in site.servers]
+    bmc, node = (ipaddress.ip_network(site.networks[name].cidr) for name in ("bmc", "node"))
+    gateway = {
+        "bmc": f"{_first(bmc)}/{bmc.prefixlen}",
+        "node": f"{site.networks['node'].gateway or _first(node)}/{node.prefixlen}",
+    }
+    outside = ipaddress.ip_network(settings["uplink"])
+    tor_uplink, uplink_address = (str(outside[1]), str(outside[2]))
+    tor = spaces["tor"]
+
+    # Each link into the switch: port, VLAN, and the interface at its other end.
+    cables: list[tuple[str, str, str, str, list[str]]] = [
+        ("p-ctl-bmc", "bmc", spaces["control"], "bmc0", [f"{site.deploy.bmc_address}/{bmc.prefixlen}"]),
+        ("p-ctl-node", "node", spaces["control"], "node0", [f"{site.deploy.address}/{node.prefixlen}"]),
+        ("p-bmc", "bmc", spaces["bmc"], "bmc0", [f"{server.bmc.address}/{bmc.prefixlen}" for server in site.servers]),
+        ("p-vlan-bmc", "bmc", tor, f"vlan{vlans['bmc']}", [gateway["bmc"]]),
+        ("p-vlan-node", "node", tor, f"vlan{vlans['node']}", [gateway["node"]]),
+    ]
+    links: list[dict[str, Any]] = [
+        {"mtu": site.networks[network].mtu, "ends": [_end(port, tor), _end(name, space, addresses)]}
+        for port, network, space, name, addresses in cables
+    ]
+    links.append(
+        {
+            "mtu": site.networks["node"].mtu,
+            "ends": [
+                _end("uplink0", tor, [f"{tor_uplink}/{outside.prefixlen}"]),
+                _end("uplink0", spaces["uplink"], [f"{uplink_address}/{outside.prefixlen}"]),
+            ],
+        }
+    )
+    taps = [port["tap"] for server in servers for port in server["ports"]]
+    if len(set(taps)) != len(taps):
+        raise LayoutError("two servers have names that give the same interface name")
+    links += [{"mtu": site.networks["node"].mtu, "ends": [_end(tap, tor)]} for tap in taps]
+    ports = [{"name": port, "tag": vlans[network]} for port, network, *_rest in cables]
+    ports += [{"name": tap, "tag": vlans["node"]} for tap in taps]
+    return {
+        "namespaces": spaces,
+        "network": {
+            "namespaces": [
+                {"name": space, "sysctl": {**_FORWARD, **_NO_IPV6} if name == "tor" else dict(_NO_IPV6)}
+                for name, space in spaces.items()
+            ],
+            "links": links,
+            "routes": [{"netns": spaces["uplink"], "to": "default", "via": tor_uplink}],
+        },
+        "ports": ports,
+        "servers": servers,
+        "bmcs": [{"name": server["name"], "address": server["bmc"]} for server in servers],
+        "files": files(directory, servers, _static_routes(site), settings),
+        "daemons": daemons(directory, spaces, servers, settings),
+        "uri": libvirt_uri(directory),
+    }
+
+
+def _first(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    return str(network[1])
+
+
+def _end(name: str, netns: str, addresses: list[str] | None = None) -> dict[str, Any]:
+    return {"name": name, "netns": netns, "addresses": addresses or []}
+
+
+def _static_routes(site: Site) -> list[dict[str, str]]:
+    """What the switch knows of the cluster: pods live behind their server, Services behind a control-plane server."""
+    routes = [{"to": server.pod_cidr, "via": server.addresses["node"]} for server in site.servers]
+    control_plane = sorted(site.with_role("control_plane"), key=lambda server: server.addresses["node"])
+    routes += [{"to": site.cluster.sdn.services, "via": server.addresses["node"]} for server in control_plane]
+    return routes
+
+
+def _server(site: Site, server: Server, hardware: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(hardware["default"])
+    for role in server.roles:
+        values.update(hardware.get(role, {}))
+    identity = f"{site.name}/{server.name}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    disks = []
+    for disk in values["disks"]:
+        serial = str(disk["serial"]).replace("{name}", server.name).upper()
+        if len(serial) > _SERIAL_LENGTH:
+            raise LayoutError(
+                f"serial number {serial} of server {server.name} is longer than {_SERIAL_LENGTH} characters, which "
+                "disks cannot show; shorten the name of the server or the pattern in lab_hardware"
+            )
+        if disk["bus"] not in ("virtio", "scsi", "nvme"):
+            raise LayoutError(f"disk bus '{disk['bus']}' in lab_hardware is not one of virtio, scsi, nvme")
+        disks.append({"bus": disk["bus"], "size_gib": int(disk["size_gib"]), "serial": serial})
+    ports = [
+        {"mac": _mac(digest, number), "tap": _tap(server.name, digest, number)}
+        for number in range(1, int(values["ports"]) + 1)
+    ]
+    return {
+        "name": server.name,
+        "uuid": str(uuid.uuid5(_NAMESPACE, identity)),
+        "bmc": server.bmc.address,
+        "cpus": int(values["cpus"]),
+        "memory_mib": int(values["memory_mib"]),
+        "disks": disks,
+        "ports": ports,
+    }
+
+
+def _mac(digest: str, number: int) -> str:
+    return ":".join(["52:54", digest[0:2], digest[2:4], digest[4:6], f"{number:02x}"])
+
+
+def _tap(name: str, digest: str, number: int) -> str:
+    plain = f"{name}-p{number}"
+    if len(plain) <= _INTERFACE_LENGTH:
+        return plain
+    return f"{name[:6]}{digest[:4]}-p{number}"
