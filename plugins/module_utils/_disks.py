@@ -137,6 +137,9 @@ def not_blank(record: dict[str, Any]) -> list[str]:
     """What the disk holds, one phrase for each signature."""
     where = record["path"]
     found = [f"{where} holds {_describe(sig)}" for sig in record["signatures"]]
+    mark = record["kiban"]
+    if mark is not None and not mark["complete"] and not record["partitions"]:
+        found.append(f"{where} is being written as a {mark['purpose']} disk, or a run that did so was cut off")
     for part in record["partitions"]:
         name = part["name"] or f"partition {part['number']} of {where}"
         label = f" labelled {part['label']!r}" if part["label"] else ""
@@ -418,7 +421,7 @@ def _mark(record: dict[str, Any], head: bytes, table: _gpt.Table | None) -> dict
 
 
 def _own(purpose: str, complete: bool, data: dict[str, Any], part_uuid: str | None = None) -> dict[str, Any]:
-    known = {key: data.get(key) for key in ("image_id", "token", "site", "fs", "formatted")}
+    known = {key: data.get(key) for key in ("image_id", "token", "site", "disk", "fs", "formatted")}
     return {"purpose": purpose, "complete": complete, "uuid": part_uuid, **known}
 
 
