@@ -16,7 +16,7 @@ import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import Any, BinaryIO
 
 __all__ = ["Config", "Layer", "OciError", "pack_layout", "write_image"]
 
@@ -32,7 +32,7 @@ class OciError(Exception):
 class _Entry:
     kind: str  # file, link or dir
     mode: int
-    content: Union[bytes, Path] = b""
+    content: bytes | Path = b""
     target: str = ""
 
 
@@ -60,9 +60,9 @@ class Layer:
             if there.kind != "dir":
                 what = f"the link /{parent} -> {there.target}" if there.kind == "link" else f"the file /{parent}"
                 raise OciError(f"/{name} cannot be put under {what}")
-        there = self._entries.get(name)
-        if there is not None and there != entry and not (there.kind == entry.kind == "dir"):
-            raise OciError(f"/{name} is already there as a {there.kind}, and would become a {entry.kind} or differ")
+        old = self._entries.get(name)
+        if old is not None and old != entry and not (old.kind == entry.kind == "dir"):
+            raise OciError(f"/{name} is already there as a {old.kind}, and would become a {entry.kind} or differ")
         self._entries[name] = entry
 
     def write(self, stream: BinaryIO) -> None:
@@ -142,7 +142,7 @@ def _archive(path: Path, index: bytes, blobs: dict[str, bytes | Path]) -> None:
             _add_content(tar, info, content)
 
 
-def write_image(path: Path, reference: str, layer: Layer, config: Optional[Config] = None) -> str:
+def write_image(path: Path, reference: str, layer: Layer, config: Config | None = None) -> str:
     """Write the archive and return the digest of its manifest. The name is part of the archive, not of the digest."""
     if ":" not in reference.rsplit("/", 1)[-1]:
         raise OciError(f"{reference!r} has no tag")

@@ -45,7 +45,8 @@ options:
     type: dict
   locks:
     description:
-      - Directory with a directory for each Go program, that holds its C(go.mod) and C(go.sum). Needed unless O(state=verified).
+      - Directory with a directory for each Go program, that holds its C(go.mod) and C(go.sum).
+        Needed unless O(state=verified).
     type: path
   source:
     description:
@@ -67,14 +68,15 @@ options:
     default: ""
   checksums:
     description:
-      - Checksums that O(recipe) does not know, or other ones. The key is an address (value is a SHA-256 in hexadecimal digits), or an image with
-        its tag (value is V(sha256:) and hexadecimal digits).
+      - Checksums that O(recipe) does not know, or other ones.
+        The key is an address (and the value a SHA-256 in hexadecimal digits), or an image with its tag (and the value
+        V(sha256:) and hexadecimal digits).
     type: dict
     default: {}
   mirrors:
     description:
-      - Beginnings of addresses and image names, and what to put in their place, for sites with mirrors of their own. Checksums stay those of
-        the publisher.
+      - Beginnings of addresses and image names, and what to put in their place, for sites with mirrors of their own.
+        Checksums stay those of the publisher.
     type: dict
     default: {}
 author:

@@ -14,7 +14,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from . import debian, golang, image, upstream
 from .recipe import Artifact, Recipe
@@ -29,7 +29,7 @@ class Settings:
 
     source: str
     locks: Path
-    debian_mirror: Optional[str] = None
+    debian_mirror: str | None = None
     checksums: dict[str, str] = field(default_factory=dict)
     mirrors: dict[str, str] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Builder:
         self.settings = settings
         self.steps: list[Step] = []
 
-    def find(self, artifact: Artifact) -> Optional[Item]:
+    def find(self, artifact: Artifact) -> Item | None:
         """The finished result of an artifact, if it is there. Builds nothing."""
         if self.settings.source == "upstream":
             return self.store.get(key_of(upstream.inputs(artifact, self.settings.checksums)))
@@ -121,9 +121,7 @@ class Builder:
 
         return self._step(artifact, "programs", self._go_inputs(artifact), fill)
 
-    def _programs(
-        self, artifact: Artifact, get: Callable[[Artifact], Optional[Item]]
-    ) -> Optional[dict[str, File]]:
+    def _programs(self, artifact: Artifact, get: Callable[[Artifact], Item | None]) -> dict[str, File] | None:
         """The programs of an image by their path in it."""
         found = {}
         for path, source in (artifact.part("modules", "image").get("programs") or {}).items():
@@ -141,7 +139,7 @@ class Builder:
     def _package_inputs(self, names: list[str]) -> dict[str, Any]:
         return debian.inputs(names, self.recipe.debian["suite"])
 
-    def _packages(self, artifact: Artifact) -> Optional[Item]:
+    def _packages(self, artifact: Artifact) -> Item | None:
         names = self._package_names(artifact)
         if not names:
             return None
@@ -158,9 +156,15 @@ class Builder:
         wanted = upstream.inputs(artifact, self.settings.checksums)
         if artifact.kind == "image":
             return self._step(
-                artifact, "image", wanted, lambda place: upstream.get_image(artifact, wanted, self.settings.mirrors, place)
+                artifact,
+                "image",
+                wanted,
+                lambda place: upstream.get_image(artifact, wanted, self.settings.mirrors, place),
             )
         files = wanted["files"]
         return self._step(
-            artifact, "programs", wanted, lambda place: upstream.get_programs(artifact, files, self.settings.mirrors, place)
+            artifact,
+            "programs",
+            wanted,
+            lambda place: upstream.get_programs(artifact, files, self.settings.mirrors, place),
         )

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import BundleError
@@ -26,7 +27,7 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MERGED = ("bin", "sbin", "lib", "lib64")
 
 
-def find_mirror(etc: Path = Path("/etc/apt")) -> Optional[str]:
+def find_mirror(etc: Path = Path("/etc/apt")) -> str | None:
     """The Debian mirror that this machine uses."""
     texts = []
     for path in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
@@ -45,7 +46,7 @@ def inputs(packages: list[str], suite: str) -> dict[str, Any]:
     return {"packages": sorted(packages), "suite": suite, "architecture": "amd64"}
 
 
-def get_packages(what: str, packages: list[str], suite: str, mirror: Optional[str], place: Path) -> Facts:
+def get_packages(what: str, packages: list[str], suite: str, mirror: str | None, place: Path) -> Facts:
     """Download packages with everything that they depend on, as .deb files."""
     mirror = mirror or find_mirror()
     if not mirror:

@@ -16,7 +16,7 @@ import pwd
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from .errors import BundleError
 from .process import run
@@ -29,7 +29,7 @@ _PLACES = ["/usr/local/go/bin", "/usr/lib/go/bin"]
 _FLAGS = "-mod=readonly -trimpath -buildvcs=false"
 
 
-def find_go(version: Optional[str] = None) -> Optional[str]:
+def find_go(version: str | None = None) -> str | None:
     """A `go` command of this version, or of any."""
     for place in [*os.environ.get("PATH", "").split(os.pathsep), *_PLACES]:
         command = shutil.which("go", path=place)
@@ -63,7 +63,9 @@ def toolchain(store: Store, pinned: dict[str, str]) -> str:
     what = f"Go {pinned['version']}"
     helper = find_go()
     if not helper:
-        raise BundleError(f"{what}: no go command is installed. Install the Debian package golang-go: any version will do")
+        raise BundleError(
+            f"{what}: no go command is installed. Install the Debian package golang-go: any version will do"
+        )
 
     def get(place: Path) -> Facts:
         cache = place / "modules"

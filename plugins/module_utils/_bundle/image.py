@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from .._oci import Config, Layer, OciError, write_image
 from .debian import members
@@ -25,7 +25,7 @@ _PASSWD = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/non
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 
 
-def inputs(artifact: Artifact, programs: dict[str, File], packages: Optional[Item]) -> dict[str, Any]:
+def inputs(artifact: Artifact, programs: dict[str, File], packages: Item | None) -> dict[str, Any]:
     """Everything that decides what is in the image: by content, not by how it came about."""
     return {
         "image": artifact.part("modules", "image"),
@@ -36,7 +36,7 @@ def inputs(artifact: Artifact, programs: dict[str, File], packages: Optional[Ite
     }
 
 
-def build(artifact: Artifact, programs: dict[str, File], packages: Optional[Item], place: Path) -> Facts:
+def build(artifact: Artifact, programs: dict[str, File], packages: Item | None, place: Path) -> Facts:
     """Write image.tar into an empty directory."""
     what = f"{artifact.name} {artifact.version}"
     recipe = artifact.part("modules", "image")

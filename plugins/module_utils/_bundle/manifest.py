@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from .errors import BundleError
 from .recipe import Artifact, Recipe
@@ -34,7 +34,7 @@ def describe(recipe: Recipe, source: str, items: dict[str, Item]) -> tuple[dict[
         item = items[artifact.name]
         for name, place, file in _results(artifact, item):
             files[place] = file
-            entry = {
+            entry: dict[str, Any] = {
                 "name": name,
                 "version": artifact.version,
                 "kind": "image" if artifact.kind == "image" else "cni" if place.startswith("cni/") else "program",
@@ -70,7 +70,7 @@ def _results(artifact: Artifact, item: Item) -> list[tuple[str, str, File]]:
     return [(name, place, item.files[name]) for name, place in artifact.files.items()]
 
 
-def read(bundle: Path) -> Optional[dict[str, Any]]:
+def read(bundle: Path) -> dict[str, Any] | None:
     """The manifest of a finished bundle."""
     try:
         found = json.loads((bundle / NAME).read_text(encoding="utf-8"))
@@ -97,7 +97,9 @@ def put_together(bundle: Path, manifest: dict[str, Any], files: dict[str, File],
     old = read(bundle) or {"artifacts": []}
     known = {entry["file"]: entry["sha256"] for entry in old["artifacts"]}
     fresh = [
-        place for place, file in sorted(files.items()) if known.get(place) != file.sha256 or not _stands(bundle / place, file)
+        place
+        for place, file in sorted(files.items())
+        if known.get(place) != file.sha256 or not _stands(bundle / place, file)
     ]
     changed = [*stale, *fresh]
     if old != manifest:
@@ -130,6 +132,7 @@ def _put(source: Path, target: Path) -> None:
             new.unlink(missing_ok=True)
             raise
     os.replace(new, target)
+    new.unlink(missing_ok=True)  # renaming onto a hard link of the same file does nothing
 
 
 def _write(path: Path, text: str) -> None:

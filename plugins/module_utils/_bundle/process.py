@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 from .errors import BundleError, full_disk
 
@@ -22,9 +22,7 @@ __all__ = ["run"]
 _TAIL = 15
 
 
-def run(
-    what: str, argv: Sequence[str], place: Path, env: Optional[dict[str, str]] = None, cwd: Optional[Path] = None
-) -> str:
+def run(what: str, argv: Sequence[str], place: Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run a command and return its output; on failure say which, where, and what it said last."""
     command = list(argv)
     if shutil.which("setpriv"):
@@ -36,8 +34,7 @@ def run(
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             encoding="utf-8",
             errors="replace",
             check=False,

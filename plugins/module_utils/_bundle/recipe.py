@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .errors import BundleError
 
@@ -49,7 +49,7 @@ class Artifact:
         """The name under which nodes know the image."""
         return fill_in(self.spec["reference"], self.version)
 
-    def part(self, source: str, name: Optional[str] = None) -> Any:
+    def part(self, source: str, name: str | None = None) -> Any:
         """The recipe of a source, or one part of it."""
         found = self.spec.get(source)
         return found if name is None or found is None else found.get(name)
@@ -86,7 +86,7 @@ class Recipe:
             raise BundleError("\n".join(problems))
         return cls(data["toolchain"], data["debian"], artifacts)
 
-    def wanted(self, names: Optional[list[str]]) -> list[Artifact]:
+    def wanted(self, names: list[str] | None) -> list[Artifact]:
         """The artifacts that are built or downloaded, or those of them that are named."""
         made = {name: artifact for name, artifact in self.artifacts.items() if artifact.kind != "packages"}
         unknown = sorted(set(names or []) - set(made))

@@ -15,10 +15,11 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable
 
 from .errors import disk_trouble
 
@@ -44,7 +45,7 @@ class Facts:
     origin: list[str] = field(default_factory=list)
     packages: list[dict[str, str]] = field(default_factory=list)
     # Files that are results. None: all; an empty list: a tree that is not hashed file by file.
-    files: Optional[list[str]] = None
+    files: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def get(self, key: str) -> Optional[Item]:
+    def get(self, key: str) -> Item | None:
         """The finished result of a key, if it is there and nothing of it is missing or cut short."""
         folder = self.root / key
         try:

@@ -48,7 +48,7 @@ def inputs(artifact: Artifact, checksums: dict[str, str]) -> dict[str, Any]:
 def _unknown(artifact: Artifact, what: str, kind: str, how: str) -> BundleError:
     return BundleError(
         f"{artifact.name} {artifact.version}: no {kind} is known for {what}, so it is not downloaded. {how} and put it "
-        f"into bundle.yml (artifacts: {artifact.name}: upstream), or into the variable bundle_checksums under this very name"
+        f"into bundle.yml (artifacts: {artifact.name}: upstream), or into the variable bundle_checksums under this name"
     )
 
 
@@ -71,9 +71,13 @@ def _image(artifact: Artifact, checksums: dict[str, str]) -> tuple[str, str]:
     image = fill_in(recipe.get("image") or artifact.spec["reference"], artifact.version)
     digest = checksums.get(image) or recipe.get("digest")
     if not digest:
-        raise _unknown(artifact, image, "digest", "Read it with: skopeo inspect --format '{{.Digest}}' docker://" + image)
+        raise _unknown(
+            artifact, image, "digest", "Read it with: skopeo inspect --format '{{.Digest}}' docker://" + image
+        )
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise BundleError(f"{artifact.name}: the digest of {image} is not sha256: and 64 hexadecimal digits: {digest!r}")
+        raise BundleError(
+            f"{artifact.name}: the digest of {image} is not sha256: and 64 hexadecimal digits: {digest!r}"
+        )
     return image, digest
 
 

@@ -36,7 +36,7 @@ def describe(module: str, version: str, cwd: Path) -> dict[str, Any]:
 
 
 def replaces(described: dict[str, Any], staging: str | None) -> dict[str, str]:
-    """Replacements of the publisher hold only in its own module: take them over, staged modules at their own version."""
+    """Replacements of the publisher hold only in its own module: take them over; staged modules get theirs."""
     found = {}
     for entry in described.get("Replace") or []:
         old, new = entry["Old"]["Path"], entry["New"]
