@@ -20,8 +20,8 @@ else:
 def select_disks(
     records: Sequence[Mapping[str, Any]],
     selector: Mapping[str, Any] | None,
+    wipe: Iterable[str],
     purpose: str,
-    wipe: Iterable[str] = (),
     exclude: Iterable[str] = (),
 ) -> dict[str, list[Any]]:
     if IMPORT_ERROR is not None:

@@ -63,9 +63,9 @@ def select_disks(
         if reason is None:
             result["chosen"].append(record)
         else:
-            result["refused"].append(
-                {"serial_number": record.get("serial_number"), "name": record.get("name"), "reason": reason}
-            )
+            serial, name = record.get("serial_number"), record.get("name")
+            told = f"disk {name} (serial {serial or 'unknown'}) {reason}"
+            result["refused"].append({"serial_number": serial, "name": name, "reason": told})
     return result
 
 

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from .check_networks import check_networks
@@ -48,13 +50,25 @@ def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Si
         data = plain(data)
     except NotPlain as error:
         raise SiteError([error.problem]) from error
+    if resolve_path is None:
+        return _load_again(json.dumps(data))
+    return _load(data, resolve_path)
+
+
+@lru_cache(maxsize=2)
+def _load_again(text: str) -> Site:
+    """Filters ask for one and the same site for each server."""
+    return _load(json.loads(text), lambda path: path)
+
+
+def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
     problems, pruned = check_shape(data)
-    servers_whole = not any(problem.path.startswith("racks") for problem in problems)
+    servers_whole = not any(problem.path.startswith(("racks", "(file)")) for problem in problems)
     draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole)
     problems += _check_meaning(draft)
     if problems:
         raise SiteError(problems)
-    return _build(fill_defaults(data), resolve_path or (lambda path: path))
+    return _build(fill_defaults(data), resolve_path)
 
 
 def _check_meaning(draft: Draft) -> list[Problem]:

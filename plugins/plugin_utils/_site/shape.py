@@ -120,7 +120,16 @@ def _validator() -> Any:
 
     base = jsonschema.Draft202012Validator
     types = base.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int)
-    return validators.extend(base, {"pattern": pattern}, type_checker=types)(schema())
+    return validators.extend(base, {"pattern": pattern}, type_checker=types)(_inline(schema()))
+
+
+def _inline(rules: Any) -> Any:
+    """Rules with references replaced by what they refer to: looking them up for each value costs more than the check."""
+    if isinstance(rules, dict):
+        return {key: _inline(value) for key, value in _resolve(rules).items() if key != "$defs"}
+    if isinstance(rules, list):
+        return [_inline(item) for item in rules]
+    return rules
 
 
 def _explain(error: Any) -> Iterator[tuple[Path_, Problem]]:

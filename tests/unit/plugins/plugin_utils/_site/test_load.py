@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars, site_vars
@@ -205,7 +206,7 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
     "range past its network": (
         [(f"{WORKERS}.name", "node[1:20]"), (f"{WORKERS}.addresses.node", "198.51.100.240")],
         "racks[0].servers[1].addresses.node",
-        "20 servers need 20 addresses from 198.51.100.240 on, but networks.node (198.51.100.0/24) ends at 198.51.100.254",
+        "20 addresses from 198.51.100.240 on, but networks.node (198.51.100.0/24) ends at 198.51.100.254",
         "start at 198.51.100.235 or lower",
     ),
     "range of BMCs past its network": (
