@@ -116,6 +116,8 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     host = state.hosts[server.name]
     bmc = state.bmcs.get(server.name, BmcState(error="not read"))
     if host.where == "node":
+        if bmc.error:
+            yield Notice(server.name, f"runs, but its BMC can't be used: {bmc.error}")
         yield from _running(site, server, intent, state, host)
         return
     if host.where == "ramdisk":

@@ -201,6 +201,12 @@ def test_another_image_is_a_notice_that_says_what_to_do() -> None:
     assert "bbbbbbbbbbbb" in plan.notices[0].message and "reinstall" in plan.notices[0].message
 
 
+def test_a_running_server_without_usable_bmc_is_told_and_kept() -> None:
+    plan = plan_for(running(), BmcState(error="BMC 192.0.2.21: wrong password."))
+    assert not plan.changes and not plan.problems
+    assert "wrong password" in plan.notices[0].message
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

@@ -1,0 +1,79 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On a blank, powered-off rack: a dry run touches nothing, and bad access or a disk with content is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+import rack
+
+pytestmark = [pytest.mark.rack, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank_rack() -> None:
+    rack.lab("blank")
+    (rack.SITE_DIR / "kubeconfig").unlink(missing_ok=True)
+
+
+def disks() -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (rack.WORK / "lab/disks").glob("*")}
+
+
+def powered_on() -> list[str]:
+    return [line for line in subprocess.run(["pgrep", "-af", "qemu-system"], capture_output=True, text=True, check=False)
+            .stdout.splitlines() if "kiban" in line and "guest=" in line]  # fmt: skip
+
+
+def test_a_dry_run_touches_nothing() -> None:
+    before = disks()
+    done = rack.playbook("site", "--check", "--diff")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "os: cp1, node1, node2" in done.stdout
+    assert disks() == before
+    assert not powered_on()
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "text"),
+    [
+        ({"address": "192.0.2.99"}, {}, "192.0.2.99"),
+        ({"ca_path": "/etc/ssl/certs/ca-certificates.crt"}, {}, "certificate"),
+        ({"fingerprint": "0" * 64}, {}, "fingerprint"),
+        ({}, {"KIBAN_BMC_PASSWORD": "canary-wrong-password"}, "password"),
+    ],
+    ids=["unreachable", "foreign certificate", "wrong fingerprint", "wrong password"],
+)
+def test_bad_access_is_named_and_nothing_is_touched(
+    tmp_path: Path, options: dict[str, str], variables: dict[str, str], text: str
+) -> None:
+    done = rack.playbook("site", "--check", inventory=rack.variant(tmp_path, **options), **variables)
+    assert done.returncode != 0
+    problems = [line for line in done.stdout.splitlines() if "problem: node2" in line]
+    assert problems and text in problems[0].lower(), done.stdout[-4000:]
+    assert "canary-wrong-password" not in done.stdout
+    if options:
+        assert "os: cp1, node1:" in done.stdout, "the other servers are planned all the same"
+    assert not powered_on()
+
+
+@pytest.mark.parametrize("name", ["node1"])
+def test_a_system_disk_with_content_is_refused(name: str, tmp_path: Path) -> None:
+    raw = tmp_path / "disk"
+    with raw.open("wb") as handle:
+        handle.truncate(12 << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-L", "precious", "-E", "lazy_itable_init=1,nodiscard", str(raw)], check=True)
+    disk = next(path for path in (rack.WORK / "lab/disks").glob(f"{name}*") if "sys" in path.name.lower())
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], check=True)
+    done = rack.playbook("site", "--limit", name)
+    assert done.returncode != 0
+    assert f"SYS-{name.upper()}" in done.stdout and "ext4" in done.stdout and "wipe" in done.stdout, done.stdout[-4000:]
+    back = tmp_path / "back"
+    rack.lab("off") if (rack.ROOT / "roles/lab/tasks/off.yml").exists() else None
+    subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", str(disk), str(back)], check=True)
+    assert subprocess.run(["cmp", str(raw), str(back)], check=False).returncode == 0, "the disk was written to"

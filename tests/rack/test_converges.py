@@ -1,0 +1,59 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On a finished rack: nothing to do means nothing is done, quickly; bad access is told and touches nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import rack
+
+pytestmark = pytest.mark.rack
+
+SECOND_RUN_SECONDS = 20
+
+
+@pytest.mark.parametrize("mode", [[], ["--check", "--diff"]])
+def test_a_run_with_nothing_to_do_changes_nothing(mode: list[str]) -> None:
+    began = time.monotonic()
+    done = rack.playbook("site", *mode)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, done.stdout[-4000:]
+    counters = rack.recap(done.stdout)
+    assert counters and all(host["changed"] == 0 and host["failed"] == 0 for host in counters.values()), counters
+    assert "everything is in order: nothing to do" in done.stdout
+    assert seconds < SECOND_RUN_SECONDS, f"{seconds:.1f} s"
+
+
+def test_the_plan_of_one_server() -> None:
+    done = rack.playbook("plan", "--limit", "node1")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "everything is in order" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"address": "192.0.2.99"}, "192.0.2.99"),
+        ({"ca_path": "/etc/ssl/certs/ca-certificates.crt"}, "certificate"),
+        ({"fingerprint": "0" * 64}, "fingerprint"),
+    ],
+)
+def test_a_bmc_that_can_not_be_used_is_named_and_left_alone(tmp_path: Path, options: dict, text: str) -> None:
+    done = rack.playbook("site", "--check", inventory=rack.variant(tmp_path, **options))
+    # The server runs, so nothing has to be done through its BMC: the rest of the site is still in order.
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "node2" in done.stdout
+    assert text in done.stdout
+
+
+def test_json_of_the_plan() -> None:
+    done = rack.playbook("plan", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.json")
+    plays = json.loads(done.stdout[done.stdout.index("{") :])["plays"]
+    tasks = {task["task"]["name"]: task["hosts"] for play in plays for task in play["tasks"]}
+    result = next(iter(tasks["Compare the site with its model"].values()))
+    assert result["changes"] == [] and result["problems"] == []
