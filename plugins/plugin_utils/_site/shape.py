@@ -124,7 +124,7 @@ def _validator() -> Any:
 
 
 def _inline(rules: Any) -> Any:
-    """Rules with references replaced by what they refer to: looking them up for each value costs more than the check."""
+    """Rules without references: looking one up for each value takes longer than checking the value."""
     if isinstance(rules, dict):
         return {key: _inline(value) for key, value in _resolve(rules).items() if key != "$defs"}
     if isinstance(rules, list):
