@@ -7,8 +7,10 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -24,6 +26,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.builder im
 from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.errors import BundleError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.recipe import Recipe
 from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.store import Store
+from ansible_collections.kiban.baremetal.plugins.module_utils._oci import Layer, write_image
 
 PROGRAM = b"\x7fELF" + bytes(200_000)
 URL = "https://publisher.example/v1.2.3/tool-1.2.3"
@@ -54,6 +57,8 @@ class Publisher:
                     return
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
+                if "/manifests/" in self.path:
+                    self.send_header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
                 self.end_headers()
                 self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
 
@@ -242,3 +247,78 @@ def test_a_really_full_disk(tmp_path: Path, publisher: Publisher) -> None:
         assert leftovers(disk) == []
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+class Registry(Publisher):
+    """Serves one image by its digest, as a registry does."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        layer = Layer()
+        layer.file("/hello", PROGRAM)
+        self.digest = write_image(folder / "source.tar", "publisher.example/tools/hello:v1.2.3", layer)
+        self.files["/v2/"] = b"{}"
+        with tarfile.open(folder / "source.tar") as tar:
+            for name in tar.getnames():
+                stream = tar.extractfile(name)
+                if name.startswith("blobs/") and stream:
+                    digest = "sha256:" + name.rsplit("/", 1)[-1]
+                    kind = "manifests" if digest == self.digest else "blobs"
+                    self.files[f"/v2/mirror/tools/hello/{kind}/{digest}"] = stream.read()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setenv("no_proxy", "*")
+    made = Registry(tmp_path)
+    host = made.address.removeprefix("http://")
+    settings = tmp_path / "home" / ".config" / "containers" / "registries.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def image_builder(root: Path, registry: Registry, digest: str | None) -> Builder:
+    artifact = {"name": "tool", "kind": "image", "version": "v1.2.3", "licence": "MIT"}
+    source = {"image": "publisher.example/tools/hello:{version}", "digest": digest}
+    artifact.update({"reference": "nodes.example/hello:{version}", "upstream": source})
+    recipe = Recipe.load({"format": 1, "toolchain": {}, "debian": {}, "artifacts": [artifact]})
+    mirrors = {"publisher.example/": registry.address.removeprefix("http://") + "/mirror/"}
+    return Builder(recipe, Store(root), Settings("upstream", root, mirrors=mirrors))
+
+
+needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+
+
+@needs_skopeo
+def test_an_image_by_its_digest(tmp_path: Path, registry: Registry) -> None:
+    item = make(image_builder(tmp_path / "store", registry, registry.digest))
+    assert item.origin == [f"publisher.example/tools/hello:v1.2.3@{registry.digest}"]
+    with tarfile.open(item.files["image.tar"].path) as tar:
+        stream = tar.extractfile("index.json")
+        assert stream is not None
+        (entry,) = json.load(stream)["manifests"]
+    assert entry["digest"] == registry.digest
+    assert entry["annotations"]["io.containerd.image.name"] == "nodes.example/hello:v1.2.3"
+
+
+@needs_skopeo
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_an_image_that_was_changed_is_refused(tmp_path: Path, registry: Registry, kind: str) -> None:
+    name = max((name for name in registry.files if kind in name), key=lambda name: len(registry.files[name]))
+    registry.files[name] = registry.files[name][:-1] + b" "
+    with pytest.raises(BundleError, match=r"tool v1.2.3: skopeo copy .* ended with 1. It said last:"):
+        make(image_builder(tmp_path / "store", registry, registry.digest))
+    assert leftovers(tmp_path / "store") == []
+
+
+def test_an_image_without_digest_is_refused(tmp_path: Path, registry: Registry) -> None:
+    sentence = r"no digest is known for publisher.example/tools/hello:v1.2.3, .* skopeo inspect"
+    with pytest.raises(BundleError, match=sentence):
+        make(image_builder(tmp_path / "store", registry, None))
+    with pytest.raises(BundleError, match=r"is not sha256: and 64 hexadecimal digits: 'v1.2.3'"):
+        make(image_builder(tmp_path / "store", registry, "v1.2.3"))
+    assert registry.requests == []
