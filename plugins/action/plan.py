@@ -14,6 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers import each
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmc
 from ..plugin_utils._readers.cluster import read_cluster
@@ -63,6 +64,11 @@ class ActionModule(ActionBase):
         result = plan.to_dict()
         result["lines"] = lines(plan)
         result["hosts"] = todo_hosts(plan)
+        result["data_mounts"] = {
+            name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
+            for name, host in state.hosts.items()
+            if host.where == "node"
+        }
         result["cluster"] = {
             "known": state.cluster.known,
             "reachable": state.cluster.reachable,

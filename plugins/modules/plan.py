@@ -115,6 +115,11 @@ todo:
   description: Server names by stage.
   type: dict
   returned: success
+data_mounts:
+  description: Where the claimed data disks of each server that answered are mounted.
+  type: dict
+  returned: success
+  sample: {node1: [/var/lib/kiban/local/DATA-NODE1-1, /var/lib/kiban/local/DATA-NODE1-2]}
 cluster:
   description: Whether the Kubernetes API answered.
   type: dict
