@@ -47,7 +47,10 @@ _HINTS = (
         r"Apply failed with \d+ conflict",
         "Somebody else set these fields: take the change back there, or set force_conflicts.",
     ),
-    (r"Unauthorized|must be logged in", "This API server does not accept the kubeconfig: was the cluster made anew?"),
+    (
+        r"Unauthorized|must be logged in|to provide credentials",
+        "This API server does not accept the kubeconfig: was the cluster made anew?",
+    ),
     (
         r"x509: |certificate signed by unknown",
         "The kubeconfig does not trust this API server: is it another cluster?",

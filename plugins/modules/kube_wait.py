@@ -10,7 +10,8 @@ module: kube_wait
 short_description: Waits until objects of a Kubernetes cluster are in a state
 version_added: 0.1.0
 description:
-  - Reads objects again and again until a predicate holds for them, and returns them.
+  - Reads objects again and again until a predicate holds for them, and returns them. Without a predicate it reads them
+    once.
   - When the time is over it fails, and says what it saw last, with the events of the objects.
   - An API server that does not answer meanwhile ends nothing; it is asked again until the time is over.
 author:
@@ -22,7 +23,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Nothing is waited for in check mode and the result has no objects, as what is waited for was not made.
+      - Nothing is waited for in check mode and the result has no objects, as what is waited for was not made. Without a
+        predicate the objects are read in check mode too.
   diff_mode:
     support: N/A
     details:
@@ -55,9 +57,8 @@ options:
       - V(deployment_available) and V(daemonset_ready) mean the newest form of all replicas, and no old ones left.
       - V(pods_ready) means pods that serve and are not being deleted, O(count) of them.
       - V(pod_phase) compares with O(phase). V(pvc_bound) means claims that have their volume. V(deleted) means that
-        none is left. V(exists) is for reading objects.
+        none is left.
     type: str
-    required: true
     choices:
       - daemonset_ready
       - deleted
@@ -116,7 +117,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: The objects as last read, without the values of Secrets.
+  description: The objects as last read, without the values of Secrets. Empty where the time was over.
   type: list
   elements: dict
   returned: always
@@ -199,12 +200,15 @@ class Waiter:
             phase=params["phase"],
         )
         verdict, error = Verdict(False, "it was never seen"), ""
-        for self.seconds in clock(params["timeout"], params["interval"]):
+        start = time.monotonic()
+        for _spent in clock(params["timeout"], params["interval"]):
             try:
                 self.objects = self.look()
             except KubeError as exc:
                 error = str(exc)
                 continue
+            finally:
+                self.seconds = time.monotonic() - start
             verdict, error = holds(self.objects, want), ""
             if verdict.done:
                 return
@@ -234,6 +238,20 @@ class NoWait(Waiter):
         return
 
 
+class ReadOnce(Waiter):
+    """The twin for no predicate; the API server has the whole time-out to answer."""
+
+    def wait(self) -> None:
+        self.kube.timeout = self.params["timeout"]
+        self.objects = self.look()
+
+
+def waiter_for(params: dict, check_mode: bool) -> type[Waiter]:
+    if not params["predicate"]:
+        return ReadOnce
+    return NoWait if check_mode else Waiter
+
+
 def subject(params: dict) -> str:
     which = " ".join(params["names"]) or params["selector"] or "(all)"
     return f"{params['kind']} {which}" + (f" in {params['namespace']}" if params["namespace"] else "")
@@ -247,7 +265,7 @@ def main() -> None:
             names={"type": "list", "elements": "str", "default": [], "aliases": ["name"]},
             namespace={"type": "str"},
             selector={"type": "str"},
-            predicate={"type": "str", "required": True, "choices": sorted(PREDICATES)},
+            predicate={"type": "str", "choices": sorted(PREDICATES)},
             count={"type": "int"},
             one_per_node={"type": "bool", "default": False},
             not_on={"type": "list", "elements": "str", "default": []},
@@ -260,14 +278,18 @@ def main() -> None:
     )
     params = module.params
     kube = Kubectl(params["kubectl"], params["kubeconfig"], timeout=min(params["timeout"], LOOK_TIMEOUT))
-    waiter = (NoWait if module.check_mode else Waiter)(kube, params)
+    waiter = waiter_for(params, module.check_mode)(kube, params)
     try:
         waiter.wait()
+    except KubeError as exc:
+        module.fail_json(msg=f"{subject(params)} cannot be read: {exc}")
     except TimeOver as exc:
-        message = f"{subject(params)}: not {params['predicate']} after {params['timeout']:g} s: {exc}"
+        message = f"{subject(params)}: {params['predicate']} did not hold within {params['timeout']:g} s: {exc}"
+        warnings = [event for event in waiter.events if event.startswith("Warning")]
         if waiter.events:
-            message += " | newest events: " + " | ".join(waiter.events[-3:])
-        module.fail_json(msg=message, events=waiter.events, **waiter.result())
+            message += " | newest events: " + " | ".join((warnings or waiter.events)[-3:])
+        # The objects themselves would bury the message.
+        module.fail_json(msg=message, events=waiter.events, **dict(waiter.result(), objects=[]))
     module.exit_json(**waiter.result())
 
 
