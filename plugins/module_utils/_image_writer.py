@@ -38,7 +38,7 @@ from typing import Any
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt
 from ansible_collections.kiban.baremetal.plugins.module_utils._disks import MIB
 
-__all__ = ["ImageError", "Request", "Result", "already_there", "refusal", "write_image"]
+__all__ = ["ImageError", "Request", "Result", "already_there", "refusal", "wait_for_other_writer", "write_image"]
 
 _CHUNK = MIB
 _BUFFER = 4 * MIB
@@ -46,6 +46,7 @@ _CELL = 256 * 1024
 # A bytearray on the left compares with memcmp; bytes or a memoryview there would go byte by byte.
 _ZERO_CELL = bytearray(_CELL)
 _SAMPLES = 32
+_PAUSE = 2.0
 
 _F_SETPIPE_SZ = 1031
 _BLKDISCARD = 0x1277
@@ -108,6 +109,36 @@ def refusal(record: dict[str, Any], request: Request) -> str | None:
     return f"{'; '.join(content)}. Nothing was touched. To overwrite this disk, name its serial number under wipe"
 
 
+def wait_for_other_writer(record: dict[str, Any], patience: float = 1800.0) -> bool:
+    """Waits while a writer of an earlier run, whose control host is gone, is still at work; True if there was one.
+
+    Only a disk with our half-written mark can have one. Whoever else holds a disk is none of our business.
+    """
+    mark = record["kiban"]
+    if mark is None or mark["purpose"] != "system" or mark["complete"]:
+        return False
+    waited = False
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if not _held(record["path"]):
+            return waited
+        waited = True
+        time.sleep(1)
+    raise ImageError(f"another process has been writing to {record['path']} for {patience:.0f} s and does not end")
+
+
+def _held(path: str) -> bool:
+    if not stat.S_ISBLK(os.stat(path).st_mode):
+        return False
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL))
+    except OSError as exc:
+        if exc.errno == errno.EBUSY:
+            return True
+        raise ImageError(f"{path} cannot be opened for writing: {exc.strerror}. Nothing was touched") from exc
+    return False
+
+
 def write_image(record: dict[str, Any], request: Request) -> Result:
     """Writes the image. refusal() has been asked before."""
     started = time.monotonic()
@@ -122,7 +153,7 @@ def write_image(record: dict[str, Any], request: Request) -> Result:
                     f"the download of {request.url} failed twice, last with: {exc}. If writing had begun, "
                     f"{record['path']} is marked as half-written and will be written from the start by the next run"
                 ) from exc
-            time.sleep(1)
+            time.sleep(_PAUSE)
     raise AssertionError("unreachable")
 
 
@@ -171,17 +202,18 @@ def _copy(stream: _Stream, disk: _Disk, image: _gpt.Table, skip_zeros: bool) -> 
     # The image's own backup table would end up inside the grown partition.
     end = image.layout().backup[0]
     position, written = MIB, 0
-    with mmap.mmap(-1, _BUFFER) as memory, memoryview(memory) as buffer:
-        while count := stream.readinto(buffer):
-            if position + count > image.disk_bytes:
-                raise ImageError(f"{stream.url} is longer than its partition table says. {disk.half_written}")
-            if position + count > end:
-                start = max(0, end - position)
-                buffer[start:count] = bytes(count - start)
-            for first, last in _runs(buffer, count, skip_zeros):
-                disk.write(buffer[first:last], position + first)
-                written += last - first
-            position += count
+    # Page-aligned, as writing past the page cache needs it.
+    buffer = memoryview(mmap.mmap(-1, _BUFFER))
+    while count := stream.readinto(buffer):
+        if position + count > image.disk_bytes:
+            raise ImageError(f"{stream.url} is longer than its partition table says. {disk.half_written}")
+        if position + count > end:
+            start = max(0, end - position)
+            buffer[start:count] = bytes(count - start)
+        for first, last in _runs(buffer, count, skip_zeros):
+            disk.write(buffer[first:last], position + first)
+            written += last - first
+        position += count
     stream.check()
     if position != image.disk_bytes:
         raise ImageError(

@@ -141,6 +141,8 @@ def run(request: _image_writer.Request, serial_number: str, check_mode: bool) ->
     if len(request.sha256) != 64 or set(request.sha256.lower()) - set("0123456789abcdef"):
         raise _disks.DiskError(f"sha256 must be 64 hexadecimal digits, not {request.sha256!r}")
     record = _disks.find_disk(serial_number)
+    if _image_writer.wait_for_other_writer(record):
+        record = _disks.find_disk(serial_number)
     result: dict[str, Any] = {"changed": False, "path": record["path"], "image_id": request.image_id}
     if _image_writer.already_there(record, request):
         return result
