@@ -74,6 +74,7 @@ lint: .venv ## linters and type checks
 	ansible-lint
 
 unit: .venv ## unit tests
+	@tests/have-packages
 	pytest -n auto
 
 sanity: .venv ## ansible-test sanity
@@ -120,7 +121,7 @@ $(STAMP): $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed. Say which with PYTHON=<interpreter>"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
-	    { echo "Installing the Debian package python3-venv"; apt-get -qq update; apt-get -qqy install python3-venv; }
+	    { echo "Installing the Debian package python3-venv"; apt-get -qq update; apt-get -qqy -o DPkg::Lock::Timeout=600 install python3-venv; }
 	@echo "Making .venv from $(LOCK)"
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip --disable-pip-version-check -q install --require-hashes --no-deps -r $(LOCK)
