@@ -1,0 +1,85 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: it may change in any release.
+# Do not use it from outside the collection.
+
+"""The face of one BMC: what modules, the inventory and the bulk reader use."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .boot import Boot
+from .errors import BmcOptionError
+from .media import Media, hide_credentials
+from .options import Options
+from .power import Power, power_state
+from .resource import Resources, dig, text
+from .session import Session
+
+__all__ = ("Bmc", "connect")
+
+
+class Bmc:
+    """One BMC, one connection, one session; the session ends with the `with` block.
+
+    Nothing is sent before something is asked. Not for several threads at once; one per thread is right.
+    """
+
+    def __init__(self, options: Options, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) -> None:
+        self.session = Session(options)
+        self.address = self.session.address
+        if options.driver != "redfish":
+            raise BmcOptionError(self.address, f"the driver {options.driver} is not known", hint="Use driver: redfish")
+        if not options.timeout > 0:
+            raise BmcOptionError(self.address, "the timeout must be greater than 0")
+        self.resources = Resources(self.session, quirks)
+        self.power = Power(self.resources)
+        self.boot = Boot(self.resources)
+        self.media = Media(self.resources)
+
+    def __enter__(self) -> Bmc:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.session.close()
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests so far."""
+        return self.session.requests
+
+    @property
+    def notes(self) -> list[str]:
+        """What went other than usual without being an error, each once."""
+        return list(dict.fromkeys(self.session.notes))
+
+    def status(self, media: bool = True) -> dict[str, t.Any]:
+        """What a plan needs to know of a server, in as few requests as the BMC allows."""
+        system = self.resources.system()
+        images = [hide_credentials(image) for image in self.media.inserted()] if media else []
+        return {
+            "power_state": power_state(system),
+            "health": text(dig(system, "Status", "Health")),
+            "manufacturer": text(system.get("Manufacturer")),
+            "model": text(system.get("Model")),
+            "serial_number": text(system.get("SerialNumber")),
+            "uuid": _uuid(system),
+            "media": images,
+            "requests": self.requests,
+        }
+
+
+def connect(options: Options, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) -> Bmc:
+    """`with connect(Options(address=..., username=..., password=...)) as bmc:`"""
+    return Bmc(options, quirks)
+
+
+def _uuid(system: t.Mapping[str, t.Any]) -> str | None:
+    value = text(system.get("UUID"))
+    return value.lower() if value else None

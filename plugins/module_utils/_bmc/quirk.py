@@ -1,0 +1,99 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: it may change in any release.
+# Do not use it from outside the collection.
+
+"""Differences between BMCs, as data. No code elsewhere asks for a vendor; it asks for a Behaviour."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from .quirk_table import QUIRKS
+
+__all__ = ("Behaviour", "Identity", "behaviour_of", "matching")
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What is known about a BMC and its server. Fields fill up as resources are read; empty means unknown."""
+
+    vendor: str = ""  # ServiceRoot.Vendor, else the first key of its Oem
+    product: str = ""  # ServiceRoot.Product
+    root: str = ""  # ServiceRoot.Id
+    manufacturer: str = ""  # ComputerSystem.Manufacturer
+    model: str = ""  # ComputerSystem.Model
+    system: str = ""  # last part of the ComputerSystem's URI
+    manager: str = ""  # Manager.Model
+    firmware: str = ""  # Manager.FirmwareVersion
+
+    @classmethod
+    def of(cls, root: t.Mapping[str, t.Any], system: t.Mapping[str, t.Any] | None = None) -> Identity:
+        oem = root.get("Oem")
+        oem_name = next(iter(oem), "") if isinstance(oem, dict) else ""
+        system = system or {}
+        return cls(
+            vendor=_text(root.get("Vendor")) or oem_name,
+            product=_text(root.get("Product")),
+            root=_text(root.get("Id")),
+            manufacturer=_text(system.get("Manufacturer")),
+            model=_text(system.get("Model")),
+            system=_text(system.get("@odata.id")).rstrip("/").rsplit("/", 1)[-1],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """How to treat one BMC. The defaults are what the Redfish specification says."""
+
+    # $expand is never asked for.
+    no_expand: bool = False
+    # What BootSourceOverrideEnabled reads back says nothing; only the target is compared.
+    boot_enabled_unreliable: bool = False
+    # There is no way back to no override at all.
+    boot_always_overridden: bool = False
+    # Override target that was set -> what the BMC shows afterwards.
+    boot_reads_back: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # Target of this collection (disk, cd, ...) -> value to send, where it is not the usual one.
+    boot_names: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # BootSourceOverrideMode has to go along with each override, or the BMC resets it.
+    boot_sends_mode: bool = False
+    # Overrides are written to the object behind @Redfish.Settings.
+    boot_by_settings: bool = False
+    # Target -> what has to be true before; used in the hint of an error.
+    boot_hints: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # Only media slots whose Id matches can take an image by URL.
+    media_slots: str = ""
+    # Properties that InsertMedia demands beyond the image.
+    media_extra: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    # ForceRestart is not to be used; off, wait, on does the same.
+    restart_by_off_on: bool = False
+    # Refusals that pass by themselves after a power change: HTTP status, part of a message id, seconds to wait at most.
+    passing_refusals: t.Sequence[tuple[int, str, float]] = ()
+
+
+def matching(identity: Identity, extra: t.Iterable[t.Mapping[str, t.Any]] = ()) -> list[t.Mapping[str, t.Any]]:
+    """Entries of the table, and of a site's own, that apply to this BMC; later ones win."""
+    return [entry for entry in (*QUIRKS, *extra) if _applies(entry["match"], identity)]
+
+
+def behaviour_of(identity: Identity, extra: t.Iterable[t.Mapping[str, t.Any]] = ()) -> Behaviour:
+    behaviour = Behaviour()
+    for entry in matching(identity, extra):
+        behaviour = dataclasses.replace(behaviour, **entry["behaviour"])
+    return behaviour
+
+
+def _applies(match: t.Mapping[str, str], identity: Identity) -> bool:
+    """All conditions hold. A value that is not known does not match, so a quirk never applies by accident."""
+    return bool(match) and all(
+        re.search(pattern, getattr(identity, name), re.IGNORECASE) for name, pattern in match.items()
+    )
+
+
+def _text(value: t.Any) -> str:
+    return value.strip() if isinstance(value, str) else ""

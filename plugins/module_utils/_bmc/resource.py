@@ -1,0 +1,283 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: it may change in any release.
+# Do not use it from outside the collection.
+
+"""Read resources tolerantly and collections with as few requests as the BMC honestly allows."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from .errors import BmcAuthError, BmcBusy, BmcNotFound, BmcRefused, BmcTimeout, BmcUnsupported
+from .quirk import Behaviour, Identity, behaviour_of
+from .session import Session
+
+__all__ = ("Resources", "dig", "link", "links", "text")
+
+Json = t.Dict[str, t.Any]  # noqa: UP006  (evaluated at run time on Python 3.9)
+
+# Platforms on which $expand was caught lying, for all BMCs of this process: (vendor, product, kind of collection).
+_lies: set[tuple[str, str, str]] = set()
+_lies_lock = threading.Lock()
+# Every resource has these by the specification, so an expanded member without them was cut short.
+REQUIRED = ("@odata.id", "Id", "Name")
+
+
+class Resources:
+    """What one BMC serves. Each resource is read once, unless `fresh` is asked for."""
+
+    def __init__(self, session: Session, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) -> None:
+        self.session = session
+        self.address = session.address
+        self._extra_quirks = quirks
+        self._cache: dict[str, Json] = {}
+        self._etags: dict[str, str] = {}
+        self._system_uri: str | None = None
+
+    # -- single resources
+
+    def get(self, uri: str, fresh: bool = False, timeout: float | None = None) -> Json:
+        key = _key(uri)
+        if fresh or key not in self._cache:
+            answer = self.session.get(uri, timeout)
+            body = answer.json
+            self._keep(uri, body)
+            if answer.etag:
+                self._etags[key] = answer.etag
+        return self._cache[key]
+
+    def maybe(self, uri: str | None) -> Json | None:
+        """A resource that a BMC may lack, or refuse to show: None then. A BMC that stops answering still raises."""
+        if not uri:
+            return None
+        try:
+            return self.get(uri)
+        except BmcRefused as exc:
+            # Busy is not absent, and a lost login is not a missing part.
+            if isinstance(exc, BmcBusy) or exc.status == 401:
+                raise
+            if exc.status != 404:
+                self.session.notes.append(f"{uri} could not be read and is left out: {exc.message}")
+            return None
+
+    def etag(self, uri: str) -> str | None:
+        header = self._etags.get(_key(uri))
+        body = self._cache.get(_key(uri), {}).get("@odata.etag")
+        value = header or (body if isinstance(body, str) else None)
+        return value if value and value.strip('"') else None
+
+    def forget(self, uri: str | None = None) -> None:
+        """What was read of this resource (or of all) is no longer true."""
+        if uri is None:
+            self._cache.clear()
+            self._etags.clear()
+        else:
+            self._cache.pop(_key(uri), None)
+            self._etags.pop(_key(uri), None)
+
+    def patch(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> t.Any:
+        """PATCH with the ETag that was read. After 412 or 428 (so: nothing was done) the resource is read again."""
+        etag = self.etag(uri)
+        try:
+            return self.session.patch(uri, body, etag, timeout)
+        except BmcRefused as exc:
+            if exc.status not in (412, 428):
+                raise
+            first = exc
+        self.get(uri, fresh=True)
+        current = self.etag(uri)
+        strong = current[2:] if current and current.startswith("W/") else None
+        # The same tag again only if it is new; some BMCs hand out weak tags and want strong ones; some want none.
+        for candidate in dict.fromkeys((current, strong, None)):
+            if candidate == etag:
+                continue
+            try:
+                return self.session.patch(uri, body, candidate, timeout)
+            except BmcRefused as exc:
+                if exc.status not in (412, 428):
+                    raise
+                first = exc
+        raise first
+
+    # -- collections
+
+    def members(self, uri: str | None, required: t.Sequence[str] = (), fresh: bool = False) -> list[Json]:
+        """All members of a collection, in its order. An absent collection has none."""
+        if not uri:
+            return []
+        if self._may_expand(uri):
+            found = self._expanded(uri, required)
+            if found is not None:
+                return found
+        result: list[Json] = []
+        for page in self._pages(uri, fresh):
+            for reference in _list(page.get("Members")):
+                member_uri = text(reference.get("@odata.id"))
+                if member_uri:
+                    member = self.get(member_uri, fresh=True) if fresh else self.maybe(member_uri)
+                    if member is not None:
+                        result.append(member)
+        return result
+
+    def _pages(self, uri: str, fresh: bool) -> t.Iterator[Json]:
+        seen: set[str] = set()
+        following: str | None = uri
+        while following and following not in seen:
+            seen.add(following)
+            page = self.get(following, fresh=True) if fresh else self.maybe(following)
+            if page is None:
+                return
+            yield page
+            following = text(page.get("Members@odata.nextLink")) or text(page.get("@odata.nextLink"))
+
+    def _expanded(self, uri: str, required: t.Sequence[str]) -> list[Json] | None:
+        """The members through $expand, or None if that did not give the truth."""
+        found: list[Json] = []
+        following: str | None = f"{uri}?{self._expand_query()}"
+        declared: t.Any = None
+        seen: set[str] = set()
+        try:
+            while following and following not in seen:
+                seen.add(following)
+                page = self.session.get(following).json
+                found.extend(_list(page.get("Members")))
+                declared = page.get("Members@odata.count", declared)
+                following = text(page.get("Members@odata.nextLink")) or text(page.get("@odata.nextLink"))
+        except BmcNotFound:
+            return None  # the collection itself may be missing: the plain read tells
+        except BmcBusy:
+            return None
+        except BmcAuthError:
+            raise
+        except (BmcRefused, BmcTimeout):
+            self._remember_lie(uri)
+            return None
+        whole = not isinstance(declared, int) or declared == len(found)
+        if not whole or any(not _complete(member, required) for member in found):
+            self._remember_lie(uri)
+            return None
+        for member in found:
+            self._keep(str(member["@odata.id"]), member)
+        return found
+
+    def _may_expand(self, uri: str) -> bool:
+        features = self.session.root.get("ProtocolFeaturesSupported")
+        query = features.get("ExpandQuery") if isinstance(features, dict) else None
+        if not isinstance(query, dict) or not (query.get("NoLinks") or query.get("ExpandAll")):
+            return False
+        if self.behaviour.no_expand:
+            return False
+        with _lies_lock:
+            return self._lie_key(uri) not in _lies
+
+    def _expand_query(self) -> str:
+        query = dig(self.session.root, "ProtocolFeaturesSupported", "ExpandQuery") or {}
+        sign = "." if query.get("NoLinks") else "*"
+        return f"$expand={sign}($levels=1)" if query.get("Levels") else f"$expand={sign}"
+
+    def _lie_key(self, uri: str) -> tuple[str, str, str]:
+        identity = Identity.of(self.session.root)
+        # Firmware is not known yet; the address stands in where nothing names the platform.
+        platform = identity.product or text(self.session.root.get("RedfishVersion")) or ""
+        return (identity.vendor or self.address, platform, uri.rstrip("/").rsplit("/", 1)[-1])
+
+    def _remember_lie(self, uri: str) -> None:
+        with _lies_lock:
+            _lies.add(self._lie_key(uri))
+        self.session.notes.append(f"$expand of {uri} did not give whole members; they are read one by one")
+
+    def _keep(self, uri: str, body: Json) -> None:
+        self._cache[_key(uri)] = body
+
+    # -- the server behind the BMC
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return behaviour_of(self.identity, self._extra_quirks)
+
+    @property
+    def identity(self) -> Identity:
+        system = self._cache.get(_key(self._system_uri)) if self._system_uri else None
+        return Identity.of(self.session.root, system)
+
+    def system(self, fresh: bool = False, timeout: float | None = None) -> Json:
+        """The ComputerSystem of this BMC."""
+        if self._system_uri is not None:
+            return self.get(self._system_uri, fresh, timeout)
+        named = self.session.transport.endpoint.system
+        if named:
+            body = self.get(named, fresh, timeout)
+        else:
+            collection = link(self.session.root, "Systems")
+            if collection is None:
+                raise BmcUnsupported(
+                    self.address,
+                    "its service root names no Systems",
+                    hint="It is not the BMC of a server, or it is still starting: wait, or reset the BMC",
+                )
+            body = self._choose_system(self.members(collection))
+        self._system_uri = str(body.get("@odata.id") or named)
+        self._keep(self._system_uri, body)
+        # Optional by the schema, but where it can be switched it must say so: an expansion may have cut it off.
+        return body if "PowerState" in body else self.get(self._system_uri, fresh=True)
+
+    def _choose_system(self, found: list[Json]) -> Json:
+        """Some BMCs list more than servers, so only what can be switched on and off counts."""
+        real = [item for item in found if dig(item, "Actions", "#ComputerSystem.Reset")]
+        candidates = real or found
+        if len(candidates) == 1:
+            return candidates[0]
+        if not candidates:
+            raise BmcUnsupported(
+                self.address, "it lists no system", hint="The BMC may still be starting: wait, or reset it"
+            )
+        names = ", ".join(str(item.get("@odata.id")) for item in candidates)
+        raise BmcUnsupported(
+            self.address,
+            f"it serves {len(candidates)} systems: {names}",
+            hint=f"Name one in the address, such as https://{self.address}{candidates[0].get('@odata.id')}",
+        )
+
+    def managers(self) -> list[Json]:
+        """The managers of the system: those it names, else all."""
+        named = links(dig(self.system(), "Links", "ManagedBy"))
+        found = [body for body in (self.maybe(uri) for uri in named) if body is not None]
+        return found or self.members(link(self.session.root, "Managers"))
+
+
+def dig(value: t.Any, *path: str) -> t.Any:
+    """A nested property, None where any part of the way is absent."""
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def link(body: t.Any, name: str) -> str | None:
+    return text(dig(body, name, "@odata.id"))
+
+
+def links(value: t.Any) -> list[str]:
+    return [uri for uri in (text(item.get("@odata.id")) for item in _list(value)) if uri]
+
+
+def text(value: t.Any) -> str | None:
+    """A string with something in it, else None."""
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def _list(value: t.Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _complete(member: Json, required: t.Sequence[str]) -> bool:
+    return all(name in member for name in (*REQUIRED, *required))
+
+
+def _key(uri: str) -> str:
+    return uri.rstrip("/")
