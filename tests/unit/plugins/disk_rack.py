@@ -91,6 +91,10 @@ class Rack:
             file.truncate(mib * MIB)
         return path
 
+    def resize(self, name: str, mib: int) -> None:
+        os.truncate(self.root / "dev" / name, mib * MIB)
+        self.attribute(self.base(name), "size", b"%d\n" % (mib * 2048))
+
     @staticmethod
     def attribute(base: Path, key: str, value: bytes) -> None:
         (base / key).parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +119,11 @@ class Rack:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def zeros(path: Path) -> bool:
+    """Whether a disk holds nothing but zeros."""
+    return not path.read_bytes().strip(b"\0")
 
 
 class Image:
