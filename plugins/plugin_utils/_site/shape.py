@@ -119,7 +119,9 @@ def _validator() -> Any:
             yield jsonschema.ValidationError("pattern")
 
     base = jsonschema.Draft202012Validator
-    types = base.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int)
+    types = base.TYPE_CHECKER.redefine(
+        "integer", lambda _checker, value: isinstance(value, int) and not isinstance(value, bool)
+    )
     return validators.extend(base, {"pattern": pattern}, type_checker=types)(_inline(schema()))
 
 

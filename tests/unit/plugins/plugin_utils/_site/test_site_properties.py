@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
 
 LAB = yaml.safe_load((Path(__file__).resolve().parents[5] / "inventories" / "lab" / "site.yml").read_text("utf-8"))
@@ -75,3 +76,48 @@ def test_pod_ranges_stay_when_servers_come_and_go(entries: list[dict[str, Any]],
 def test_the_normal_form_is_the_same_site(entries: list[dict[str, Any]]) -> None:
     site = load_site(site_with(entries))
     assert load_site(site_vars(site)) == site
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to everything in the data."""
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += places(item, (*path, key))
+    return found
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-1, 2**33),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["0.0.0.0", "255.255.255.255", "192.0.2.1", "0.0.0.0/0", "10.0.0.0/32", "node[1:3]", "`1`", "cp1"]),
+    st.lists(st.sampled_from([None, 1, "x", {}]), max_size=2),
+    st.dictionaries(st.one_of(st.text(max_size=3), st.integers()), st.sampled_from([None, 1, "x", []]), max_size=2),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(places(LAB)), JUNK, st.booleans()), min_size=1, max_size=4))
+def test_whatever_is_in_it_ends_in_a_site_or_in_sentences(edits: list[tuple[tuple[Any, ...], Any, bool]]) -> None:
+    data: Any = copy.deepcopy(LAB)
+    for (*steps, last), value, remove in edits:
+        place = data
+        try:
+            for step in steps:
+                place = place[step]
+            if remove and isinstance(place, dict):
+                del place[last]
+            else:
+                place[last] = value
+        except (KeyError, IndexError, TypeError):
+            continue
+    try:
+        site = load_site(data)
+    except SiteError as error:
+        assert error.problems
+        assert all(problem.path and problem.message for problem in error.problems)
+    else:
+        assert load_site(site_vars(site)) == site
