@@ -18,7 +18,7 @@ CONTROL := ip netns exec kiban-control
 PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
-.PHONY: help root .venv demo bundle image lab lab-absent site plan verify shell \
+.PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
         test lint unit sanity build-test test-rack molecule test-newest bench-first-light docs lock clean
 
 help: ## this list
@@ -65,16 +65,16 @@ shell: root ## a shell on the lab's control host, with kubectl
 
 test: lint unit sanity build-test ## all tests that need neither root nor the rack
 
-lint: .venv ## linters and type checks
+lint: .venv packages ## linters and type checks
 	ruff check
+	shellcheck .ci/run tests/have-packages tests/*/run $$(find roles tests -name '*.sh')
 	mypy
 	yamllint --strict .
 	antsibull-changelog lint
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self $(LINK)
 	ansible-lint
 
-unit: .venv ## unit tests
-	@tests/have-packages
+unit: .venv packages ## unit tests
 	pytest -n auto
 
 sanity: .venv ## ansible-test sanity
@@ -114,6 +114,9 @@ clean: ## remove what was made in the checkout
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "This needs root. Run: sudo make $(MAKECMDGOALS)"; exit 1; }
+
+packages:
+	@tests/have-packages
 
 .venv: $(STAMP) $(LINK) ## the virtual environment with the locked tools
 
