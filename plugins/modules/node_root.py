@@ -137,6 +137,8 @@ def grow(path: str) -> int:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(handle, EXT4_IOC_RESIZE_FS, struct.pack("Q", size // before.f_bsize))
+    except OSError as exc:
+        raise RootError(f"the file system at {path} does not grow to its partition: {exc.strerror}") from exc
     finally:
         os.close(handle)
     return (os.statvfs(path).f_blocks - before.f_blocks) * before.f_frsize
