@@ -12,7 +12,7 @@ import copy
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["ResultError", "begin", "conclude", "end", "failed_checks", "start", "stamp"]
+__all__ = ["ResultError", "begin", "conclude", "end", "failed_checks", "stamp", "start"]
 
 Result = dict[str, Any]
 

@@ -96,7 +96,7 @@ ok:
   description: How many were answered as expected.
   type: int
   returned: always
-failed:
+lost:
   description: How many were not.
   type: int
   returned: always
@@ -201,7 +201,8 @@ class Record:
             "changed": False,
             "requests": self.requests,
             "ok": self.ok,
-            "failed": self.requests - self.ok,
+            # Not "failed": that word is Ansible's own.
+            "lost": self.requests - self.ok,
             "retried": self.retried,
             "longest_gap_ms": round(self.longest_gap * 1000),
             "slowest_ms": round(self.slowest * 1000),

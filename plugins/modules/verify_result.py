@@ -91,8 +91,8 @@ result:
   description: The result so far, as it is in the file.
   type: dict
   returned: always
-failed:
-  description: Names of the checks that have failed so far.
+unproved:
+  description: Names of the checks that have failed, or were begun and did not finish.
   type: list
   elements: str
   returned: always
@@ -178,7 +178,7 @@ def main() -> None:
     )
     params = module.params
     if module.check_mode:
-        module.exit_json(changed=False, result={}, failed=[])
+        module.exit_json(changed=False, result={}, unproved=[])
     try:
         result = advance(params, time.time())
         write(params["path"], result)
@@ -187,8 +187,8 @@ def main() -> None:
     except OSError as exc:
         module.fail_json(msg=f"the result cannot be written to {params['path']}: {exc.strerror}")
     if params["state"] == "finished" and not result["ok"]:
-        module.fail_json(msg=report(result), result=result, failed=failed_checks(result))
-    module.exit_json(changed=False, result=result, failed=failed_checks(result))
+        module.fail_json(msg=report(result), result=result, unproved=failed_checks(result))
+    module.exit_json(changed=False, result=result, unproved=failed_checks(result))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["node_problems", "pod_dials", "probe_figures"]
 
-_FIGURES = ("requests", "ok", "failed", "retried", "longest_gap_ms", "slowest_ms", "seconds")
+_FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
 
 def node_problems(nodes: Sequence[Mapping[str, Any]], servers: Sequence[str], kubernetes: str) -> list[str]:
