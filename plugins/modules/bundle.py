@@ -181,10 +181,15 @@ def make(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "lines": [],
         "files": [],
     }
+    items = {artifact.name: item for artifact in wanted if (item := found[artifact.name])}
+    for artifact in wanted:
+        if artifact.name in items:
+            builder.note(artifact, items[artifact.name])
+        elif not check:
+            items[artifact.name] = builder.make(artifact)
+    result["lines"] = [str(step) for step in builder.steps]
     if missing and check:
         return result
-    items = {artifact.name: found[artifact.name] or builder.make(artifact) for artifact in wanted}
-    result["lines"] = [str(step) for step in builder.steps]
     if whole:
         with disk_trouble("bundle", work), locked(work / "bundle.lock"):
             old = read(work / "bundle")

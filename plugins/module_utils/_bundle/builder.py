@@ -71,6 +71,10 @@ class Builder:
             return None
         return self.store.get(key_of(image.inputs(artifact, programs, packages)))
 
+    def note(self, artifact: Artifact, item: Item) -> None:
+        """Say that an artifact was there already."""
+        self.steps.append(Step(artifact.name, artifact.version, artifact.kind, "cached", item.seconds))
+
     def needs(self, missing: list[Artifact]) -> list[str]:
         """Debian packages that must be installed before the missing artifacts can be made."""
         found: list[str] = []
@@ -94,11 +98,12 @@ class Builder:
         programs = self._programs(artifact, self._go)
         assert programs is not None
         packages = self._packages(artifact)
+        origin = [line for owner in self._owners(artifact) for line in self._go(owner).origin]
         return self._step(
             artifact,
             "image",
             image.inputs(artifact, programs, packages),
-            lambda place: image.build(artifact, programs, packages, place),
+            lambda place: image.build(artifact, programs, packages, origin, place),
         )
 
     def _step(self, artifact: Artifact, what: str, wanted: dict[str, Any], fill: Callable[[Path], Facts]) -> Item:
@@ -131,6 +136,11 @@ class Builder:
                 return None
             found[path] = item.files[program]
         return found
+
+    def _owners(self, artifact: Artifact) -> list[Artifact]:
+        """The artifacts that an image takes programs from."""
+        sources = (artifact.part("modules", "image").get("programs") or {}).values()
+        return [self.recipe.artifacts[name] for name in dict.fromkeys(source.split("/")[0] for source in sources)]
 
     @staticmethod
     def _package_names(artifact: Artifact) -> list[str]:

@@ -36,8 +36,10 @@ def inputs(artifact: Artifact, programs: dict[str, File], packages: Item | None)
     }
 
 
-def build(artifact: Artifact, programs: dict[str, File], packages: Item | None, place: Path) -> Facts:
-    """Write image.tar into an empty directory."""
+def build(
+    artifact: Artifact, programs: dict[str, File], packages: Item | None, origin: list[str], place: Path
+) -> Facts:
+    """Write image.tar into an empty directory. The origin is that of the programs."""
     what = f"{artifact.name} {artifact.version}"
     recipe = artifact.part("modules", "image")
     layer = Layer()
@@ -63,7 +65,7 @@ def build(artifact: Artifact, programs: dict[str, File], packages: Item | None, 
     except OciError as error:
         raise BundleError(f"{what}: {error}") from error
     return Facts(
-        origin=[f"image {digest}", *(packages.origin if packages else [])],
+        origin=[f"image {digest}", *origin, *(packages.origin if packages else [])],
         packages=packages.packages if packages else [],
     )
 

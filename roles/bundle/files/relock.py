@@ -47,6 +47,12 @@ def replaces(described: dict[str, Any], staging: str | None) -> dict[str, str]:
     return found
 
 
+def aligned(other: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The versions that another artifact is built with: what both use is then compiled once."""
+    described = json.loads(go("mod", "edit", "-json", str(HERE / "go" / other / "go.mod"), cwd=HERE))
+    return {entry["Path"]: entry["Version"] for entry in described["Require"]}, replaces(described, None)
+
+
 def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
     folder = HERE / "go" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +63,13 @@ def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
         language = described.get("Go", language)
         godebug = [f"godebug {g['Key']}={g['Value']}" for g in described.get("GoDebug") or []] or godebug
         replaced = replaces(described, recipe.get("staging")) | replaced
+    minimum: dict[str, str] = {}
+    if "align" in recipe:
+        minimum, others = aligned(recipe["align"])
+        replaced = others | replaced
     lines = [f"module kiban.test/bundle/{name}", "", f"go {language}", "", *godebug, ""]
-    lines += [f"require {m} {v}" for m, v in required.items()] + [""]
-    lines += [f"replace {old} => {new}" for old, new in sorted(replaced.items())]
+    lines += ["require (", *(f"{m} {v}" for m, v in (minimum | required).items()), ")"]
+    lines += ["replace (", *(f"{old} => {new}" for old, new in sorted(replaced.items())), ")"]
     (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "go.sum").unlink(missing_ok=True)
     imports = sorted(set(recipe["programs"].values()) - {"."})
@@ -69,6 +79,12 @@ def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
             f"//go:build tools\n\n// Written by relock.py.\npackage tools\n\nimport (\n{body})\n", encoding="utf-8"
         )
     go("mod", "tidy", cwd=folder)
+    if minimum:
+        described = json.loads(go("mod", "edit", "-json", cwd=folder))
+        used = {entry["Path"] for entry in described["Require"]}
+        unused = [f"-dropreplace={old}" for old in replaced if old not in used]
+        go("mod", "edit", *unused, cwd=folder)
+        go("mod", "tidy", cwd=folder)
 
 
 def main() -> None:

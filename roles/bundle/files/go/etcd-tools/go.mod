@@ -2,11 +2,11 @@ module kiban.test/bundle/etcd-tools
 
 go 1.26.0
 
-require go.etcd.io/etcd/server/v3 v3.6.16
-
-require go.etcd.io/etcd/etcdctl/v3 v3.6.16
-
-require go.etcd.io/etcd/etcdutl/v3 v3.6.16
+require (
+	go.etcd.io/etcd/etcdctl/v3 v3.6.16
+	go.etcd.io/etcd/etcdutl/v3 v3.6.16
+	go.etcd.io/etcd/server/v3 v3.6.16
+)
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect
