@@ -142,7 +142,8 @@ class Kubectl:
         end = time.monotonic() + self.timeout
         while True:
             out = self._once(args, stdin, max(end - time.monotonic(), 1))
-            if out.rc in ok:
+            # Another code than 0 is an answer only with an answer's text: kubectl diff's 1 can also mean a failure.
+            if out.rc in ok and (out.rc == 0 or out.stdout.strip()):
                 return out
             if not _BUSY.search(out.stderr):
                 raise self._error(out)
