@@ -6,7 +6,7 @@ ARGS   ?=
 
 export KIBAN_WORK ?= $(HOME)/.cache/kiban
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 MAKEFLAGS   += --no-print-directory
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

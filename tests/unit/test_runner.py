@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def test_a_good_site_yields_its_hosts(run: Run, tmp_path: Path) -> None:
 def test_a_playbook_is_found_by_its_full_name(run: Run, tmp_path: Path, playbook: str) -> None:
     result = run(f"kiban.baremetal.{playbook}", cmdline="--list-hosts")
     assert (result.status, result.rc) == ("successful", 0)
-    assert "cp1" in artifact(tmp_path, "stdout")
+    assert re.search(r"hosts \([1-9]", artifact(tmp_path, "stdout"))
 
 
 def test_a_bad_site_fails_and_the_artifacts_name_every_problem(run: Run, tmp_path: Path) -> None:
