@@ -120,7 +120,7 @@ packages:
 
 .venv: $(STAMP) $(LINK) ## the virtual environment with the locked tools
 
-$(STAMP): $(LOCK)
+$(STAMP):  # named by what is in the lock file, whatever its date
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed. Say which with PYTHON=<interpreter>"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
