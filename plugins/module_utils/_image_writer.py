@@ -260,7 +260,8 @@ class _Stream:
             )
         except FileNotFoundError as exc:
             raise ImageError("zstd is missing on this host. Nothing was touched") from exc
-        assert self._zstd.stdin and self._zstd.stdout
+        if not self._zstd.stdin or not self._zstd.stdout:
+            raise AssertionError
         for pipe in (self._zstd.stdin, self._zstd.stdout):
             with contextlib.suppress(OSError):
                 fcntl.fcntl(pipe, _F_SETPIPE_SZ, MIB)
@@ -277,7 +278,8 @@ class _Stream:
 
     def readinto(self, view: memoryview) -> int:
         """Fills the view; less only at the end."""
-        assert self._zstd.stdout
+        if not self._zstd.stdout:
+            raise AssertionError
         fd, filled = self._zstd.stdout.fileno(), 0
         while filled < len(view):
             count = os.readv(fd, [view[filled:]])
@@ -302,7 +304,8 @@ class _Stream:
                 "disk is marked as half-written and does not boot; check what the deploy server serves, then run again"
             )
         if self._zstd.wait() != 0:
-            assert self._zstd.stderr
+            if not self._zstd.stderr:
+                raise AssertionError
             detail = self._zstd.stderr.read().decode("utf-8", "replace").strip()
             raise ImageError(f"{self.url} cannot be decompressed: {detail or 'zstd failed'}")
 
@@ -329,7 +332,8 @@ class _Stream:
             raise _DownloadError(_reason(exc)) from exc
 
     def _download(self) -> None:
-        assert self._zstd.stdin
+        if not self._zstd.stdin:
+            raise AssertionError
         stdin, feeding = self._zstd.stdin.fileno(), True
         try:
             while chunk := self._response.read(_CHUNK):

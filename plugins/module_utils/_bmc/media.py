@@ -164,7 +164,8 @@ class Media:
         drives = self.drives(kind)
         before = [slot.image for slot in drives if slot.image is not None]
         if state == "inserted":
-            assert image is not None
+            if image is None:
+                raise AssertionError
             self._usable(image, drives, kind)
             ejected = [slot for slot in drives if slot.image is not None and not same_image(image, slot.image)]
             insert = None if any(same_image(image, slot.image) for slot in drives) else image

@@ -128,7 +128,8 @@ class Power:
         return (state if state is not None else self.read()), sent
 
     def _reset(self, step: Step, deadline: float, sent: list[str]) -> None:
-        assert step.reset is not None
+        if step.reset is None:
+            raise AssertionError
         system = self._resources.system()
         target = dig(system, "Actions", "#ComputerSystem.Reset", "target")
         if not isinstance(target, str):

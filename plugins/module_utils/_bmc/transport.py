@@ -109,7 +109,8 @@ class Transport:
             self.drop()
         if self._http is None:
             self._connect(deadline)
-        assert self._http is not None and self._wire is not None
+        if self._http is None or self._wire is None:
+            raise AssertionError
         self._wire.deadline = deadline
         request = f"{method} {path}"
         self.requests += 1
@@ -255,7 +256,8 @@ class Transport:
 
     def _peer_closed(self) -> bool:
         """Readable though nothing was asked: the BMC has closed an idle connection (or sent rubbish)."""
-        assert self._wire is not None
+        if self._wire is None:
+            raise AssertionError
         sock = self._wire.sock
         try:
             if isinstance(sock, ssl.SSLSocket) and sock.pending():

@@ -96,7 +96,8 @@ class Builder:
         if artifact.kind == "programs":
             return self._go(artifact)
         programs = self._programs(artifact, self._go)
-        assert programs is not None
+        if programs is None:
+            raise AssertionError
         packages = self._packages(artifact)
         origin = [line for owner in self._owners(artifact) for line in self._go(owner).origin]
         return self._step(

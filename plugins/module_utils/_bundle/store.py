@@ -150,7 +150,8 @@ class Store:
             _remove(place)
             raise
         item = self.get(key)
-        assert item is not None
+        if item is None:
+            raise AssertionError
         return item
 
 
