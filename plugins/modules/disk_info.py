@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 - name: Show those that hold nothing
   ansible.builtin.debug:
-    msg: "{{ __disks.disks | community.general.json_query('[?!signatures && !partitions].path') }}"
+    msg: "{{ __disks.disks | rejectattr('signatures') | rejectattr('partitions') | map(attribute='path') }}"
 """
 
 RETURN = r"""

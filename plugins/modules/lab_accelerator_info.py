@@ -73,7 +73,9 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab import read_t
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import boot_id
 
 DEVICE = "/dev/kvm"
-GET_API_VERSION, CREATE_VM, API_VERSION = 0xAE00, 0xAE01, 12
+GET_API_VERSION = 0xAE00
+CREATE_VM = 0xAE01
+API_VERSION = 12
 
 
 def ask_kernel() -> str:
