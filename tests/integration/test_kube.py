@@ -1,0 +1,209 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""kube_apply and kube_wait, and everything that is shipped for a cluster, against a real API server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
+    Images,
+    manifests,
+    with_unread_nodes,
+)
+from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
+
+RunModule = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.slow
+
+
+def space(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def config(namespace: str, **data: str) -> dict[str, Any]:
+    meta = {"name": "c", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+
+
+def actions(result: dict[str, Any]) -> dict[str, str]:
+    return {f"{entry['kind']}/{entry['name']}": entry["action"] for entry in result["objects"]}
+
+
+def test_the_ladder(cluster: Cluster, run_module: RunModule) -> None:
+    """check, present, check, present again, change, absent, absent again"""
+    wanted = [config("ladder", x="1"), space("ladder")]
+    steps = {"manifests": wanted, **cluster.options}
+    created = {"Namespace/ladder": "created", "ConfigMap/c": "created"}
+
+    predicted = run_module(kube_apply, check_mode=True, **steps)
+    assert actions(predicted) == created
+    assert "ladder" not in cluster.run("get", "namespaces", "--output=name")
+    assert actions(run_module(kube_apply, **steps)) == created
+    assert run_module(kube_apply, check_mode=True, **steps)["changed"] is False
+    again = run_module(kube_apply, **steps)
+    assert (again["changed"], again["diff"]["prepared"]) == (False, "")
+
+    steps["manifests"] = [config("ladder", x="2"), space("ladder")]
+    changed = run_module(kube_apply, **steps)
+    assert actions(changed) == {"ConfigMap/c": "configured"}
+    assert '-  x: "1"\n+  x: "2"\n' in changed["diff"]["prepared"]
+
+    gone = run_module(kube_apply, state="absent", **steps)
+    assert actions(gone) == {"ConfigMap/c": "deleted", "Namespace/ladder": "deleted"}
+    assert run_module(kube_apply, state="absent", **steps)["changed"] is False
+
+
+def test_a_field_that_left_the_manifest_is_removed_and_others_are_left_alone(
+    cluster: Cluster, run_module: RunModule
+) -> None:
+    steps = {"manifests": [space("fields"), config("fields", mine="1", old="1")], **cluster.options}
+    run_module(kube_apply, **steps)
+    cluster.run("--namespace=fields", "patch", "configmap", "c", "--type=merge", '--patch={"data": {"theirs": "1"}}')
+    assert run_module(kube_apply, **steps)["changed"] is False
+    run_module(kube_apply, manifests=[config("fields", mine="1")], **cluster.options)
+    data = json.loads(cluster.run("--namespace=fields", "get", "configmap", "c", "--output=json"))["data"]
+    assert data == {"mine": "1", "theirs": "1"}
+
+
+def test_a_field_that_somebody_else_changed(cluster: Cluster, run_module: RunModule) -> None:
+    steps = {"manifests": [space("conflict"), config("conflict", x="1")], **cluster.options}
+    run_module(kube_apply, **steps)
+    cluster.run("--namespace=conflict", "patch", "configmap", "c", "--type=merge", '--patch={"data": {"x": "2"}}')
+    refused = run_module(kube_apply, **steps)
+    assert refused["failed"] is True
+    assert "force_conflicts" in refused["msg"]
+    assert actions(run_module(kube_apply, force_conflicts=True, **steps)) == {"ConfigMap/c": "configured"}
+    assert run_module(kube_apply, **steps)["changed"] is False
+
+
+def test_secrets_stay_secret(cluster: Cluster, run_module: RunModule) -> None:
+    def secret(value: str) -> dict[str, Any]:
+        meta = {"name": "s", "namespace": "secrets"}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"password": value}}
+
+    results = [
+        run_module(kube_apply, manifests=[space("secrets"), secret("canary-one")], **cluster.options),
+        run_module(kube_apply, check_mode=True, manifests=[secret("canary-two")], **cluster.options),
+        run_module(kube_apply, manifests=[secret("canary-two")], **cluster.options),
+        run_module(kube_wait, kind="secret", names=["s"], namespace="secrets", **cluster.options),
+    ]
+    assert [result.get("changed") for result in results] == [True, True, True, False]
+    text = json.dumps(results)
+    assert "canary" not in text
+    assert "Y2FuYXJ5" not in text
+
+
+def test_a_kind_and_its_first_object_at_once(cluster: Cluster, run_module: RunModule) -> None:
+    schema = {"type": "object", "properties": {"size": {"type": "integer"}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    text = f"""
+    apiVersion: racks.example.com/v1
+    kind: Rack
+    metadata: {{name: a01}}
+    size: 42
+    ---
+    apiVersion: apiextensions.k8s.io/v1
+    kind: CustomResourceDefinition
+    metadata: {{name: racks.racks.example.com}}
+    spec:
+      group: racks.example.com
+      names: {{kind: Rack, plural: racks}}
+      scope: Cluster
+      versions: [{json.dumps(version)}]
+    """
+    steps = {"manifests": text.replace("\n    ", "\n"), **cluster.options}
+    created = {"CustomResourceDefinition/racks.racks.example.com": "created", "Rack/a01": "created"}
+    assert actions(run_module(kube_apply, check_mode=True, **steps)) == created
+    assert actions(run_module(kube_apply, **steps)) == created
+    assert run_module(kube_apply, **steps)["changed"] is False
+
+
+def test_what_the_server_refuses_is_said(cluster: Cluster, run_module: RunModule) -> None:
+    bad = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}, "dta": {}}
+    result = run_module(kube_apply, manifests=[bad], **cluster.options)
+    assert "field not declared in schema" in result["msg"]
+
+
+def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
+    def driver(nodes: dict[str, list[str]]) -> list[dict[str, Any]]:
+        return manifests(nodes, Images("provisioner:x", "helper:x"), "198.51.100.11")
+
+    nodes = {"node1": ["/var/lib/kiban/local/A"], "cp1": []}
+    first = run_module(kube_apply, manifests=driver(nodes), **cluster.options)
+    assert set(actions(first).values()) == {"created"}, first
+    assert run_module(kube_apply, manifests=driver(nodes), **cluster.options)["changed"] is False
+    read = run_module(
+        kube_wait, kind="configmap", names=["local-path-config"], namespace="kiban-storage", **cluster.options
+    )
+    assert with_unread_nodes({}, read["objects"], ["node1", "cp1"]) == nodes
+    nodes["node2"] = ["/var/lib/kiban/local/B"]
+    assert set(actions(run_module(kube_apply, manifests=driver(nodes), **cluster.options))) == {
+        "ConfigMap/local-path-config",
+        "Deployment/local-path-provisioner",
+        "StorageClass/kiban-local",
+    }
+
+
+@pytest.mark.parametrize("name", ["web", "volume"])
+def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str) -> None:
+    template = Path(CHECKOUT / f"roles/verify/templates/{name}.yaml.j2").read_text()
+    settings = {"verify_namespace": "apps", "_verify_image": "agnhost:x", "verify_storage_class": "kiban-local"}
+    text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(settings)
+    run_module(kube_apply, manifests=[space("apps")], **cluster.options)
+    assert run_module(kube_apply, manifests=text, **cluster.options)["changed"] is True
+    assert run_module(kube_apply, manifests=text, **cluster.options)["changed"] is False
+
+
+def test_waiting(cluster: Cluster, run_module: RunModule) -> None:
+    """No kubelet here: the node's state is what this test says it is."""
+
+    def report(status: str) -> None:
+        condition = {"type": "Ready", "status": status, "reason": "Test", "message": "as the test says"}
+        patch = json.dumps({"status": {"conditions": [condition]}})
+        cluster.run("patch", "node", "n1", "--subresource=status", "--type=strategic", f"--patch={patch}")
+
+    asked = {"kind": "node", "names": ["n1"], "timeout": 3, "interval": 0.5, **cluster.options}
+    assert "n1 does not exist" in run_module(kube_wait, predicate="node_ready", **asked)["msg"]
+    cluster.run(
+        "create", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+    )
+    assert "n1 is not Ready" in run_module(kube_wait, predicate="node_ready", **asked)["msg"]
+    report("True")
+    assert not run_module(kube_wait, predicate="node_ready", **asked)["failed"]
+    assert "n1 is still Ready" in run_module(kube_wait, predicate="node_not_ready", **asked)["msg"]
+    report("Unknown")
+    assert not run_module(kube_wait, predicate="node_not_ready", **asked)["failed"]
+    cluster.run("delete", "node", "n1")
+    assert not run_module(kube_wait, predicate="deleted", **asked)["failed"]
+
+
+def test_a_pod_that_finds_no_node_is_explained(cluster: Cluster, run_module: RunModule) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "pods"},
+        "spec": {"automountServiceAccountToken": False, "containers": [{"name": "c", "image": "x"}]},
+    }
+    run_module(
+        kube_wait, kind="serviceaccount", names=["default"], namespace="default", predicate="exists", **cluster.options
+    )
+    run_module(kube_apply, manifests=[space("pods")], **cluster.options)
+    run_module(
+        kube_wait, kind="serviceaccount", names=["default"], namespace="pods", predicate="exists", **cluster.options
+    )
+    run_module(kube_apply, manifests=[pod], **cluster.options)
+    result = run_module(
+        kube_wait, kind="pod", names=["p"], namespace="pods", predicate="pods_ready", timeout=6, **cluster.options
+    )
+    assert "p has no node: no nodes available to schedule pods" in result["msg"]
+    assert any("FailedScheduling" in event for event in result["events"])
