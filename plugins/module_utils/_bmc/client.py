@@ -13,6 +13,7 @@ import typing as t
 
 from .boot import Boot
 from .errors import BmcOptionError
+from .hardware import SUBSETS, Hardware
 from .media import Media, hide_credentials
 from .options import Options
 from .power import Power, power_state
@@ -73,6 +74,11 @@ class Bmc:
             "media": images,
             "requests": self.requests,
         }
+
+    def hardware(self, subset: t.Collection[str] = SUBSETS) -> dict[str, t.Any]:
+        """The normalised record of the server, as bmc_info documents it."""
+        record = Hardware(self.resources).read(subset)
+        return {**record, "requests": self.requests}
 
 
 def connect(options: Options, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) -> Bmc:

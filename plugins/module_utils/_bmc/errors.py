@@ -15,6 +15,7 @@ __all__ = (
     "BmcAuthError",
     "BmcBadAnswer",
     "BmcBusy",
+    "BmcDenied",
     "BmcError",
     "BmcNotFound",
     "BmcOptionError",
@@ -145,9 +146,13 @@ class BmcRefused(BmcError):
 
 
 class BmcAuthError(BmcRefused):
-    """User name or password is not accepted, or the account may not do this."""
+    """User name or password is not accepted."""
 
     kind = "auth"
+
+
+class BmcDenied(BmcAuthError):
+    """403: the account is known, but may not do this."""
 
 
 class BmcNotFound(BmcRefused):

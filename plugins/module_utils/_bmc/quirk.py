@@ -70,6 +70,8 @@ class Behaviour:
     media_slots: str = ""
     # Properties that InsertMedia demands beyond the image.
     media_extra: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    # Where the BMC keeps LLDP neighbours outside of the standard: path below the system, and names of the properties.
+    lldp: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     # ForceRestart is not to be used; off, wait, on does the same.
     restart_by_off_on: bool = False
     # Refusals that pass by themselves after a power change: HTTP status, part of a message id, seconds to wait at most.

@@ -73,6 +73,22 @@ QUIRKS: tuple[t.Mapping[str, t.Any], ...] = (
         "seen": False,
     },
     {
+        "name": "dell-lldp",
+        "match": {"vendor": r"^dell"},
+        "behaviour": {
+            "lldp": {
+                "path": "/NetworkPorts/Oem/Dell/DellSwitchConnections",
+                "port": "FQDD",
+                "chassis_id": "SwitchConnectionID",
+                "port_id": "SwitchPortConnectionID",
+                "empty": ("No Link", "Not Available", "Not Supported", "Not Enabled"),
+            },
+        },
+        "why": "LLDP neighbours are in an OEM collection; the network ports have none.",
+        "source": "https://github.com/NVIDIA/libredfish (tests/mockups/dell)",
+        "seen": False,
+    },
+    {
         "name": "dell-power-conflict",
         "match": {"vendor": r"^dell"},
         "behaviour": {"passing_refusals": ((409, "ActionParameterValueConflict", 75.0),)},

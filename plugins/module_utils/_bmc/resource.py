@@ -12,11 +12,11 @@ from __future__ import annotations
 import threading
 import typing as t
 
-from .errors import BmcAuthError, BmcBusy, BmcNotFound, BmcRefused, BmcTimeout, BmcUnsupported
+from .errors import BmcAuthError, BmcBusy, BmcDenied, BmcNotFound, BmcRefused, BmcTimeout, BmcUnsupported
 from .quirk import Behaviour, Identity, behaviour_of
 from .session import Session
 
-__all__ = ("Resources", "dig", "link", "links", "text")
+__all__ = ("Json", "Resources", "as_list", "complete", "dig", "link", "links", "text")
 
 Json = t.Dict[str, t.Any]  # noqa: UP006  (evaluated at run time on Python 3.9)
 
@@ -57,8 +57,8 @@ class Resources:
         try:
             return self.get(uri)
         except BmcRefused as exc:
-            # Busy is not absent, and a lost login is not a missing part.
-            if isinstance(exc, BmcBusy) or exc.status == 401:
+            # Busy is not absent, and a login that is not accepted is not a missing part.
+            if isinstance(exc, BmcBusy) or (isinstance(exc, BmcAuthError) and not isinstance(exc, BmcDenied)):
                 raise
             if exc.status != 404:
                 self.session.notes.append(f"{uri} could not be read and is left out: {exc.message}")
@@ -105,30 +105,63 @@ class Resources:
 
     # -- collections
 
-    def members(self, uri: str | None, required: t.Sequence[str] = (), fresh: bool = False) -> list[Json]:
-        """All members of a collection, in its order. An absent collection has none."""
+    def members(self, uri: str | None, required: t.Sequence[str] = (), needed: bool = False) -> list[Json]:
+        """All members of a collection, in its order. An absent collection has none, unless it is `needed`."""
         if not uri:
             return []
-        if self._may_expand(uri):
+        known = self._known_members(uri)
+        if known is not None:
+            return known
+        if self._may_expand(_kind(uri)):
             found = self._expanded(uri, required)
             if found is not None:
                 return found
-        result: list[Json] = []
-        for page in self._pages(uri, fresh):
-            for reference in _list(page.get("Members")):
-                member_uri = text(reference.get("@odata.id"))
-                if member_uri:
-                    member = self.get(member_uri, fresh=True) if fresh else self.maybe(member_uri)
-                    if member is not None:
-                        result.append(member)
-        return result
+        named = [member for page in self._pages(uri, needed) for member in links(page.get("Members"))]
+        found = [body for body in (self.maybe(member) for member in named) if body is not None]
+        if needed and named and not found:
+            self.get(named[0])  # raises what kept it from being read
+        return found
 
-    def _pages(self, uri: str, fresh: bool) -> t.Iterator[Json]:
+    def with_children(self, uri: str, name: str) -> Json:
+        """A resource with the resources of its list `name` inside where $expand gives them, else as it is."""
+        kind = "one of " + uri.rstrip("/").rsplit("/", 2)[-2]
+        if not self._may_expand(kind):
+            return self.get(uri)
+        try:
+            body = self.session.get(f"{uri}?{self._expand_query()}").json
+        except BmcBusy:
+            return self.get(uri)
+        except (BmcRefused, BmcTimeout):
+            self._remember_lie(uri, kind)
+            return self.get(uri)
+        children = as_list(body.get(name))
+        if not complete(body) or not children or not all(complete(child) for child in children):
+            self._remember_lie(uri, kind)
+            return self.get(uri)
+        self._keep(uri, body)
+        for child in children:
+            self._keep(str(child["@odata.id"]), child)
+        for value in body.values():
+            # Collections below came along too: with their members or with references to them.
+            if isinstance(value, dict) and "Members" in value and text(value.get("@odata.id")):
+                self._keep(str(value["@odata.id"]), value)
+        return body
+
+    def _known_members(self, uri: str) -> list[Json] | None:
+        """Members of a collection that was read already, where that is all there is to know."""
+        body = self._cache.get(_key(uri))
+        if body is None or not isinstance(body.get("Members"), list) or body.get("Members@odata.nextLink"):
+            return None
+        found = as_list(body["Members"])
+        whole = all(complete(member) for member in found) and body.get("Members@odata.count", len(found)) == len(found)
+        return found if whole else None
+
+    def _pages(self, uri: str, needed: bool) -> t.Iterator[Json]:
         seen: set[str] = set()
         following: str | None = uri
         while following and following not in seen:
             seen.add(following)
-            page = self.get(following, fresh=True) if fresh else self.maybe(following)
+            page = self.get(following) if needed else self.maybe(following)
             if page is None:
                 return
             yield page
@@ -144,7 +177,7 @@ class Resources:
             while following and following not in seen:
                 seen.add(following)
                 page = self.session.get(following).json
-                found.extend(_list(page.get("Members")))
+                found.extend(as_list(page.get("Members")))
                 declared = page.get("Members@odata.count", declared)
                 following = text(page.get("Members@odata.nextLink")) or text(page.get("@odata.nextLink"))
         except BmcNotFound:
@@ -154,17 +187,17 @@ class Resources:
         except BmcAuthError:
             raise
         except (BmcRefused, BmcTimeout):
-            self._remember_lie(uri)
+            self._remember_lie(uri, _kind(uri))
             return None
         whole = not isinstance(declared, int) or declared == len(found)
-        if not whole or any(not _complete(member, required) for member in found):
-            self._remember_lie(uri)
+        if not whole or any(not complete(member, required) for member in found):
+            self._remember_lie(uri, _kind(uri))
             return None
         for member in found:
             self._keep(str(member["@odata.id"]), member)
         return found
 
-    def _may_expand(self, uri: str) -> bool:
+    def _may_expand(self, kind: str) -> bool:
         features = self.session.root.get("ProtocolFeaturesSupported")
         query = features.get("ExpandQuery") if isinstance(features, dict) else None
         if not isinstance(query, dict) or not (query.get("NoLinks") or query.get("ExpandAll")):
@@ -172,22 +205,22 @@ class Resources:
         if self.behaviour.no_expand:
             return False
         with _lies_lock:
-            return self._lie_key(uri) not in _lies
+            return self._lie_key(kind) not in _lies
 
     def _expand_query(self) -> str:
         query = dig(self.session.root, "ProtocolFeaturesSupported", "ExpandQuery") or {}
         sign = "." if query.get("NoLinks") else "*"
         return f"$expand={sign}($levels=1)" if query.get("Levels") else f"$expand={sign}"
 
-    def _lie_key(self, uri: str) -> tuple[str, str, str]:
+    def _lie_key(self, kind: str) -> tuple[str, str, str]:
         identity = Identity.of(self.session.root)
         # Firmware is not known yet; the address stands in where nothing names the platform.
         platform = identity.product or text(self.session.root.get("RedfishVersion")) or ""
-        return (identity.vendor or self.address, platform, uri.rstrip("/").rsplit("/", 1)[-1])
+        return (identity.vendor or self.address, platform, kind)
 
-    def _remember_lie(self, uri: str) -> None:
+    def _remember_lie(self, uri: str, kind: str) -> None:
         with _lies_lock:
-            _lies.add(self._lie_key(uri))
+            _lies.add(self._lie_key(kind))
         self.session.notes.append(f"$expand of {uri} did not give whole members; they are read one by one")
 
     def _keep(self, uri: str, body: Json) -> None:
@@ -219,7 +252,7 @@ class Resources:
                     "its service root names no Systems",
                     hint="It is not the BMC of a server, or it is still starting: wait, or reset the BMC",
                 )
-            body = self._choose_system(self.members(collection))
+            body = self._choose_system(self.members(collection, needed=True))
         self._system_uri = str(body.get("@odata.id") or named)
         self._keep(self._system_uri, body)
         # Optional by the schema, but where it can be switched it must say so: an expansion may have cut it off.
@@ -263,7 +296,7 @@ def link(body: t.Any, name: str) -> str | None:
 
 
 def links(value: t.Any) -> list[str]:
-    return [uri for uri in (text(item.get("@odata.id")) for item in _list(value)) if uri]
+    return [uri for uri in (text(item.get("@odata.id")) for item in as_list(value)) if uri]
 
 
 def text(value: t.Any) -> str | None:
@@ -271,13 +304,19 @@ def text(value: t.Any) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _list(value: t.Any) -> list[Json]:
+def as_list(value: t.Any) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _complete(member: Json, required: t.Sequence[str]) -> bool:
+def complete(member: Json, required: t.Sequence[str] = ()) -> bool:
+    """Whether this is the resource itself, not only a reference to it or a part of it."""
     return all(name in member for name in (*REQUIRED, *required))
 
 
 def _key(uri: str) -> str:
     return uri.rstrip("/")
+
+
+def _kind(uri: str) -> str:
+    """What a collection holds, by the last part of its URI."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]

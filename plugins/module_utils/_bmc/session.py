@@ -23,6 +23,7 @@ import urllib.parse
 from .errors import (
     BmcAuthError,
     BmcBusy,
+    BmcDenied,
     BmcError,
     BmcNotFound,
     BmcRefused,
@@ -359,7 +360,7 @@ class Session:
         if answer.status == 401:
             raise self._login_refused(answer)
         if answer.status == 403:
-            raise BmcAuthError(
+            raise BmcDenied(
                 self.address,
                 f"{answer.request} is not allowed for the user {self.options.username} (HTTP 403): {said}",
                 hint="Give the account the role Administrator, or check the licence of the BMC",
