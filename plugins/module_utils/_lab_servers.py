@@ -201,18 +201,14 @@ class Rack:
         if self.check:
             return
         self.virsh("define", "/dev/stdin", stdin=xml)
-        self._forget_media(server["name"], server["uuid"])
+        self._forget_media(server["name"])
 
-    def _forget_media(self, name: str, uuid: str) -> None:
+    def _forget_media(self, name: str) -> None:
         """A new definition has no medium in its drive; the BMC must not think otherwise."""
         for path in glob.glob(self.path("bmc", name, "state", "vmedia.sqlite")):
             with contextlib.closing(sqlite3.connect(path, timeout=10)) as database, database:
                 database.execute("delete from cache")
-        images = glob.glob(self.path("media", f"*{uuid}.img"))
-        for path in images:
-            _unlink(path)
-        if images:
-            self.virsh("pool-refresh", self.pool)
+        _unlink(self.path("media", f"{name}.iso"))
         for path in glob.glob(self.path("bmc", name, "tmp", "*")):
             _unlink(path)
 

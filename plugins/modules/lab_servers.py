@@ -113,6 +113,10 @@ options:
             description: Tap interface that it is wired to.
             type: str
             required: true
+          mtu:
+            description: Largest packet in bytes.
+            type: int
+            required: true
 extends_documentation_fragment:
   - kiban.baremetal.attributes
 attributes:
@@ -152,6 +156,7 @@ def main() -> None:
     text = {"type": "str", "required": True}
     number = {"type": "int", "required": True}
     disk = {"bus": {**text, "choices": ["virtio", "scsi", "nvme"]}, "size_gib": number, "serial": text}
+    port = {"mac": text, "tap": text, "mtu": number}
     server = {
         "name": text,
         "uuid": text,
@@ -159,7 +164,7 @@ def main() -> None:
         "cpus": number,
         "memory_mib": number,
         "disks": {"type": "list", "elements": "dict", "required": True, "options": disk},
-        "ports": {"type": "list", "elements": "dict", "required": True, "options": {"mac": text, "tap": text}},
+        "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
     }
     module = AnsibleModule(
         argument_spec={

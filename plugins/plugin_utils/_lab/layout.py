@@ -129,7 +129,11 @@ def _server(site: Site, server: Server, hardware: Mapping[str, Mapping[str, Any]
             raise LayoutError(f"disk bus '{disk['bus']}' in lab_hardware is not one of virtio, scsi, nvme")
         disks.append({"bus": disk["bus"], "size_gib": int(disk["size_gib"]), "serial": serial})
     ports = [
-        {"mac": _mac(digest, number), "tap": _tap(server.name, digest, number)}
+        {
+            "mac": _mac(digest, number),
+            "tap": _tap(server.name, digest, number),
+            "mtu": site.networks["node"].mtu,
+        }
         for number in range(1, int(values["ports"]) + 1)
     ]
     return {
