@@ -115,7 +115,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, BmcError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec, connected, fail
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.change import Change
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.media import hide_credentials
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.message import hide_credentials
 
 
 def run(bmc: Bmc, params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:

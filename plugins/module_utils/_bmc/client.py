@@ -14,7 +14,8 @@ import typing as t
 from .boot import Boot
 from .errors import BmcOptionError
 from .hardware import SUBSETS, Hardware
-from .media import Media, hide_credentials
+from .media import Media
+from .message import hide_credentials
 from .options import Options
 from .power import Power, power_state
 from .resource import Resources, dig, text

@@ -25,11 +25,12 @@ from .errors import (
     BmcUncertain,
     BmcUnsupported,
 )
+from .message import hide_credentials
 from .resource import Json, Resources, dig, link, text
 from .task import finish
 from .wait import wait_for
 
-__all__ = ("Media", "Plan", "Slot", "hide_credentials", "same_image")
+__all__ = ("Media", "Plan", "Slot", "same_image")
 
 # A virtual optical drive is what the word cd means; more kinds are to follow.
 KINDS: dict[str, tuple[str, ...]] = {"cd": ("CD", "DVD")}
@@ -106,11 +107,6 @@ def same_image(wanted: str, shown: str | None) -> bool:
 
 def _ejected(slot: Slot) -> str:
     return f"ejected {hide_credentials(slot.image or '')} from {slot.name}"
-
-
-def hide_credentials(url: str) -> str:
-    """The URL as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _plain(url: str) -> str:

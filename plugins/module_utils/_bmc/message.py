@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
-__all__ = ("extended_info", "one_sentence")
+__all__ = ("extended_info", "hide_credentials", "one_sentence")
 
 _SEVERITY = {"critical": 3, "warning": 2, "ok": 1}
 
@@ -66,3 +67,8 @@ def one_sentence(messages: t.Sequence[t.Mapping[str, t.Any]]) -> str:
     if len(text) > 400:
         text = text[:397] + "..."
     return f"{text.rstrip('.')} [{message_id}]" if message_id else text.rstrip(".")
+
+
+def hide_credentials(text: str) -> str:
+    """URLs without the user name and password that they may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

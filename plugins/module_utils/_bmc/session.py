@@ -31,7 +31,7 @@ from .errors import (
     BmcUncertain,
     BmcUnreachable,
 )
-from .message import extended_info, one_sentence
+from .message import extended_info, hide_credentials, one_sentence
 from .options import Options
 from .transport import Answer, Lost, Transport
 
@@ -383,7 +383,7 @@ class Session:
         for secret in secrets:
             for form in (secret, json.dumps(secret)[1:-1]) if secret else ():
                 text = text.replace(form, "********")
-        return text
+        return hide_credentials(text)
 
     def _clean(self, value: t.Any) -> t.Any:
         if isinstance(value, str):
