@@ -10,14 +10,21 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._site.kubeadm import init_config, join_config
-from ..plugin_utils._site.load import load_site
-from ..plugin_utils._site.model import Server, Site, SiteError
-from ..plugin_utils._site.plan import node_labels
-from ..plugin_utils._site.render import node_files
+try:
+    from ..plugin_utils._site.kubeadm import init_config, join_config
+    from ..plugin_utils._site.load import load_site
+    from ..plugin_utils._site.model import Server, Site, SiteError
+    from ..plugin_utils._site.plan import node_labels
+    from ..plugin_utils._site.render import node_files
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
 
 
 def _server(data: Mapping[str, Any], name: str) -> tuple[Site, Server]:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
     try:
         site = load_site(data)
         return site, site.server(name)

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests on the virtual rack share: how playbooks are run, and how servers are looked at from beside Ansible."""
+"""What the tests on the virtual rack share: running playbooks, and looking at servers from beside Ansible."""
 
 from __future__ import annotations
 

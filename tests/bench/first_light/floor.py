@@ -39,6 +39,7 @@ class Rack:
         self.bundle = json.loads((work / "bundle/manifest.json").read_text())
         self.password = (work / "lab/bmc_password").read_text().strip()
         self.key = (self.dir / "ssh/id_ed25519.pub").read_text().strip()
+        (self.dir / "floor_known_hosts").unlink(missing_ok=True)
         self.began = time.monotonic()
         self.timeline: dict[str, dict[str, float]] = {name: {} for name in servers}
 
@@ -63,7 +64,10 @@ class Rack:
 
     def ssh(self, server, script: str, **options) -> subprocess.CompletedProcess:
         command = ["ssh", "-F", "none", "-i", str(self.dir / "ssh/id_ed25519"), "-o", "ConnectTimeout=2"]
-        command += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        # Ramdisk and system have a key each, which a careful person would have compared with the console's.
+        alias = f"{server.name}-{'system' if 'written' in self.timeline[server.name] else 'ramdisk'}"
+        command += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={self.dir}/floor_known_hosts"]
+        command += ["-o", f"HostKeyAlias={alias}", "-o", "LogLevel=ERROR"]
         return subprocess.run([*command, f"root@{server.addresses['node']}", script], capture_output=True, **options)
 
     def wait(self, server, test: str) -> None:
@@ -101,7 +105,6 @@ class Rack:
         done = self.ssh(server, f"{fetch} | zstd -dc | {write}")
         if done.returncode:
             raise SystemExit(f"{server.name}: {done.stderr.decode()}")
-        self.stamp(server.name, "written")
         done = self.ssh(
             server,
             "set -e; sgdisk -e /dev/vda >/dev/null; sfdisk -q --no-reread -N 2 /dev/vda <<<', +' || true; "
@@ -111,6 +114,7 @@ class Rack:
         )
         if done.returncode:
             raise SystemExit(f"{server.name}: {done.stderr.decode()}")
+        self.stamp(server.name, "written")
         self.bmc(server, "POST", f"{slot}.EjectMedia", {})
         self.bmc(
             server, "PATCH", system, {"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": "Once"}}
