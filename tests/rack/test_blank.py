@@ -27,8 +27,8 @@ def disks() -> dict[str, str]:
 
 def powered_on() -> list[str]:
     """Command lines of the rack's virtual servers that run."""
-    out = subprocess.run(["pgrep", "-af", "guest=(cp1|node1|node2),"], capture_output=True, text=True, check=False).stdout
-    return [line for line in out.splitlines() if "qemu" in line and str(rack.WORK) in line]
+    found = subprocess.run(["pgrep", "-af", "guest=(cp1|node1|node2),"], capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.splitlines() if "qemu" in line and str(rack.WORK) in line]
 
 
 def test_a_dry_run_touches_nothing() -> None:

@@ -62,13 +62,14 @@ class Rack:
         )  # fmt: skip
         return json.loads(answer.stdout)["Members"][0]["@odata.id"]
 
-    def ssh(self, server, script: str, **options) -> subprocess.CompletedProcess:
+    def ssh(self, server, script: str, check: bool = False, **options) -> subprocess.CompletedProcess:
         command = ["ssh", "-F", "none", "-i", str(self.dir / "ssh/id_ed25519"), "-o", "ConnectTimeout=2"]
         # Ramdisk and system have a key each, which a careful person would have compared with the console's.
         alias = f"{server.name}-{'system' if 'written' in self.timeline[server.name] else 'ramdisk'}"
         command += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={self.dir}/floor_known_hosts"]
         command += ["-o", f"HostKeyAlias={alias}", "-o", "LogLevel=ERROR"]
-        return subprocess.run([*command, f"root@{server.addresses['node']}", script], capture_output=True, **options)
+        command += [f"root@{server.addresses['node']}", script]
+        return subprocess.run(command, check=check, capture_output=True, **options)
 
     def wait(self, server, test: str) -> None:
         for _ in range(900):
