@@ -156,7 +156,7 @@ class Hardware:
             bodies = [
                 body for body in self._resources.members(link(storage, "Controllers")) if is_present(body)
             ] or bodies
-        return [controller_of(body, storage, len(bodies)) for body in bodies or [{}]]
+        return [controller_of(body, storage, len(bodies)) for body in bodies]
 
     def _simple_storage(self, system: Json) -> tuple[list[Json], list[Json]]:
         """What old BMCs have instead of Storage: device names without serial numbers."""
@@ -273,7 +273,7 @@ def lldp_of(body: t.Any) -> Json | None:
 
 
 def controller_of(body: Json, storage: Json, siblings: int) -> Json:
-    """A controller of a storage subsystem; of a subsystem that names none, what it says of itself."""
+    """A controller of a storage subsystem, or of SimpleStorage, which says nothing but a name."""
     name = ident(storage)
     own = text(body.get("MemberId")) or text(body.get("Id"))
     protocols = body.get("SupportedDeviceProtocols")

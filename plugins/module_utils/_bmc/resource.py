@@ -204,8 +204,10 @@ class Resources:
             return False
         if self.behaviour.no_expand:
             return False
+        key = self._lie_key(kind)
         with _lies_lock:
-            return self._lie_key(kind) not in _lies
+            # Who was caught twice is not asked again for anything.
+            return key not in _lies and sum(lie[:2] == key[:2] for lie in _lies) < 2
 
     def _expand_query(self) -> str:
         query = dig(self.session.root, "ProtocolFeaturesSupported", "ExpandQuery") or {}
@@ -221,7 +223,8 @@ class Resources:
     def _remember_lie(self, uri: str, kind: str) -> None:
         with _lies_lock:
             _lies.add(self._lie_key(kind))
-        self.session.notes.append(f"$expand of {uri} did not give whole members; they are read one by one")
+        if not any(note.startswith("$expand") for note in self.session.notes):
+            self.session.notes.append(f"$expand of {uri} did not give whole members; they are read one by one")
 
     def _keep(self, uri: str, body: Json) -> None:
         self._cache[_key(uri)] = body
