@@ -289,7 +289,8 @@ def main() -> None:
         if waiter.events:
             message += " | newest events: " + " | ".join((warnings or waiter.events)[-3:])
         # The objects themselves would bury the message.
-        module.fail_json(msg=message, events=waiter.events, **dict(waiter.result(), objects=[]))
+        result = {**waiter.result(), "objects": []}
+        module.fail_json(msg=message, events=waiter.events, **result)
     module.exit_json(**waiter.result())
 
 
