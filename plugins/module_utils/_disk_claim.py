@@ -329,7 +329,7 @@ def _mounted(host: Host, path: str) -> str | None:
     found = None
     with open(host.mountinfo, encoding="utf-8") as file:
         for line in file:
-            fields, _, tail = line.partition(" - ")
+            fields, _dash, tail = line.partition(" - ")
             if fields.split(" ")[4] == os.path.realpath(path):
                 found = tail.split(" ")[1]
     return found

@@ -175,7 +175,7 @@ def reread_partitions(path: str, fd: int) -> None:
     if not stat.S_ISBLK(os.fstat(fd).st_mode):
         return
     fcntl.ioctl(fd, _BLKFLSBUF)
-    for _ in range(50):
+    for _attempt in range(50):
         try:
             fcntl.ioctl(fd, _BLKRRPART)
             return
@@ -224,7 +224,7 @@ def mounts_of(system: System, numbers: set[str], paths: set[str]) -> list[str]:
     """Mount points (and '[swap]') of the devices with these major:minor numbers or paths."""
     found = []
     for line in _read(system.proc, "self/mountinfo").splitlines():
-        fields, _, tail = line.partition(" - ")
+        fields, _dash, tail = line.partition(" - ")
         words, source = fields.split(" "), tail.partition(" ")[2].partition(" ")[0]
         # btrfs shows an anonymous device number, so its source is compared too.
         if words[2] in numbers or (source.startswith("/") and os.path.realpath(_unescape(source)) in paths):
@@ -438,7 +438,7 @@ def _wipefs(nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     if not nodes:
         return {}
     command = ["wipefs", "--json", "--output", "DEVICE,OFFSET,TYPE,USAGE,UUID,LABEL"]
-    status, out, _ = run_tool(*command, *nodes)
+    status, out, _errors = run_tool(*command, *nodes)
     if status != 0 and len(nodes) > 1:
         return {node: sigs for each in nodes for node, sigs in _wipefs([each]).items()}
     if status != 0:
@@ -456,7 +456,7 @@ def _wipefs(nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 def _blkid(path: str, offset: int, size: int) -> list[dict[str, Any]]:
     """The signature in a part of a disk that has no node of its own."""
     command = ["blkid", "--probe", "--output", "export", "--offset", str(offset), "--size", str(size), path]
-    status, out, _ = run_tool(*command)
+    status, out, _errors = run_tool(*command)
     if status == 2:
         return []
     if status == 8:

@@ -152,7 +152,22 @@ def parse(head: bytes, block: int) -> Table | None:
     if len(head) < 2 * block or head[block : block + 8] != _SIGNATURE:
         return None
     fields = _HEADER.unpack_from(head, block)
-    (_, _, size, crc, _, own, alternate, first, last, disk, entries, count, entry_size, entries_crc) = fields
+    (
+        _signature,
+        _revision,
+        size,
+        crc,
+        _reserved,
+        own,
+        alternate,
+        first,
+        last,
+        disk,
+        entries,
+        count,
+        entry_size,
+        entries_crc,
+    ) = fields
     header = bytearray(head[block : block + size])
     header[16:20] = bytes(4)
     if own != 1 or size < _HEADER.size or zlib.crc32(header) != crc or entry_size != _ENTRY_SIZE or count > 4096:

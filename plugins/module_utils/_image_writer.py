@@ -482,7 +482,7 @@ def _image_id_inside(record: dict[str, Any]) -> str | None:
         except (OSError, ValueError, AttributeError):
             return None
         finally:
-            status, _, errors = _disks.run_tool("umount", directory)
+            status, _out, errors = _disks.run_tool("umount", directory)
             if status != 0:
                 raise ImageError(f"{device} cannot be unmounted from {directory}: {errors.strip()}")
 

@@ -122,7 +122,7 @@ def mounted_at(path: str) -> list[str]:
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         for line in file:
-            fields, _, tail = line.partition(" - ")
+            fields, _dash, tail = line.partition(" - ")
             if fields.split(" ")[4] == path:
                 found.append(tail.split(" ")[1])
     return found
@@ -172,13 +172,13 @@ def mount(record: dict[str, Any], params: dict[str, Any], check_mode: bool) -> d
             raise RootError(f"{path} is taken: {there[-1]} is mounted there, not {device}")
         if not there:
             todo.append((device, path, kind, options))
-    elsewhere = set(record["mounts"]) - {os.path.realpath(path) for _, path, _, _ in wanted}
+    elsewhere = set(record["mounts"]) - {os.path.realpath(path) for _device, path, _type, _options in wanted}
     if elsewhere:
         raise RootError(f"disk {record['serial_number']} is mounted already at {', '.join(sorted(elsewhere))}")
     result: dict[str, Any] = {
         "changed": bool(todo),
         "path": params["path"],
-        "diff": {"before": "", "after": "".join(f"{device} at {path}\n" for device, path, _, _ in todo)},
+        "diff": {"before": "", "after": "".join(f"{device} at {path}\n" for device, path, _type, _options in todo)},
     }
     if check_mode:
         return result
@@ -195,7 +195,7 @@ def unmount(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     paths = [params["path"]]
     if params["esp"]:
         paths.insert(0, os.path.join(params["path"], params["esp"].strip("/")))
-    todo = [path for path in paths for _ in mounted_at(path)]
+    todo = [path for path in paths for _mount in mounted_at(path)]
     if not check_mode:
         for path in todo:
             # A lazy unmount would let a server reboot with files that are not on its disk.
