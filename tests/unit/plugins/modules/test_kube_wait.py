@@ -91,12 +91,15 @@ def test_goes_on_while_the_server_is_away(kubectl: Make, run_module: RunModule) 
     fake.assert_all_made()
 
 
-def test_an_error_that_stays_is_told_with_what_was_seen_before(kubectl: Make, run_module: RunModule) -> None:
+def test_an_error_that_stays_is_told_with_what_was_seen_before(
+    kubectl: Make, run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_wait, "clock", lambda total, interval: iter([0.0, 1.0]))
     fake = kubectl(
         Call(("get",), out=listed(node("a", "False"))),
         Call(("get",), err="error: You must be logged in to the server (Unauthorized)\n", rc=1, again=True),
     )
-    result = run_module(kube_wait, kind="node", predicate="node_ready", timeout=0.2, interval=0.15, **fake.options)
+    result = run_module(kube_wait, kind="node", predicate="node_ready", **fake.options)
     assert "a is not Ready (stopped posting). The last look failed: error: You must be logged in" in result["msg"]
 
 
