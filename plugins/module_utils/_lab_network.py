@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import typing as t
@@ -45,6 +46,11 @@ class End:
     name: str
     netns: str
     addresses: list[str] = field(default_factory=list)
+
+    def mac(self) -> str:
+        """A link that is made again keeps its hardware addresses, or neighbours would not find it for ten seconds."""
+        digest = hashlib.sha256(f"{self.netns}/{self.name}".encode()).hexdigest()
+        return ":".join(["02", *(digest[at : at + 2] for at in range(0, 10, 2))])
 
 
 @dataclass
@@ -155,10 +161,10 @@ class Network:
             )
             return
         two = link.ends[1]
-        argv = ["ip", "link", "add", one.name, "netns", one.netns, "type", "veth"]
+        argv = ["ip", "link", "add", one.name, "netns", one.netns, "address", one.mac(), "type", "veth"]
         self._do(
             f"add link {one.netns}/{one.name} - {two.netns}/{two.name}",
-            [*argv, "peer", "name", two.name, "netns", two.netns],
+            [*argv, "peer", "name", two.name, "netns", two.netns, "address", two.mac()],
         )
 
     def _end(self, end: End, mtu: int) -> None:

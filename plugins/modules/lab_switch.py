@@ -10,7 +10,9 @@ module: lab_switch
 short_description: Bridge and ports of the virtual top-of-rack switch
 version_added: 0.1.0
 description:
-  - Keeps one Open vSwitch bridge with exactly the given ports, in one transaction.
+  - Keeps one Open vSwitch bridge with exactly the given ports.
+  - A port whose interface was deleted and made again is taken out and put back, because the switch would go on reading
+    from the interface that is gone.
 options:
   database:
     description: UNIX socket of the switch's own C(ovsdb-server).
@@ -25,6 +27,10 @@ options:
     type: str
     choices: [netdev, system]
     default: netdev
+  netns:
+    description: Network namespace where the interfaces of the ports are.
+    type: str
+    required: true
   ports:
     description: Ports of the bridge. Ports that are not listed are removed.
     type: list
@@ -55,6 +61,7 @@ EXAMPLES = r"""
   kiban.baremetal.lab_switch:
     database: /var/tmp/rack/ovs/db.sock
     bridge: br-tor
+    netns: kiban-tor
     ports:
       - {name: tap0, tag: 20}
       - {name: tap1, tag: 20}
@@ -71,9 +78,18 @@ actions:
 
 import json
 import typing as t
+from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, run
+
+
+@dataclass
+class Port:
+    """A port as it is: its VLAN, and the index that its interface had when it was added."""
+
+    tag: int | None
+    index: str
 
 
 class Switch:
@@ -81,42 +97,66 @@ class Switch:
         self.call = ["ovs-vsctl", f"--db=unix:{database}", "--timeout=20"]
 
     def table(self, name: str, columns: str) -> list[dict[str, t.Any]]:
-        """Rows of a table; an OVSDB set of one element comes as the element itself."""
         out = json.loads(run([*self.call, "--format=json", f"--columns={columns}", "list", name]))
         return [dict(zip(out["headings"], row)) for row in out["data"]]
 
-    def read(self, bridge: str) -> tuple[str | None, dict[str, int | None]]:
+    def read(self, bridge: str) -> tuple[str | None, dict[str, Port]]:
         found = [row for row in self.table("Bridge", "name,datapath_type,ports") if row["name"] == bridge]
         if not found:
             return None, {}
+        # A set of one element comes as the element itself.
         value = found[0]["ports"]
         members = {item[1] for item in (value[1] if value[0] == "set" else [value])}
-        ports = {
-            row["name"]: row["tag"] if isinstance(row["tag"], int) else None
-            for row in self.table("Port", "_uuid,name,tag")
-            if row["_uuid"][1] in members and row["name"] != bridge
-        }
+        ports = {}
+        for row in self.table("Port", "_uuid,name,tag,external_ids"):
+            if row["_uuid"][1] in members and row["name"] != bridge:
+                tag = row["tag"] if isinstance(row["tag"], int) else None
+                ports[row["name"]] = Port(tag, dict(row["external_ids"][1]).get("ifindex", ""))
         return found[0]["datapath_type"], ports
+
+    def apply(self, steps: list[tuple[str, list[str]]]) -> None:
+        # Removals first, on their own: a port that is removed and added in one transaction counts as unchanged.
+        for removals in (True, False):
+            argv = []
+            for _what, arguments in steps:
+                if (arguments[0] == "del-port") == removals:
+                    argv += ["--", *arguments]
+            if argv:
+                run([*self.call, *argv])
+
+
+def indexes(netns: str) -> dict[str, str]:
+    """Index of each interface of a namespace."""
+    found = json.loads(run(["ip", "-n", netns, "-json", "link", "show"]) or "[]")
+    return {item["ifname"]: str(item["ifindex"]) for item in found if item}
 
 
 def plan(
-    bridge: str, datapath: str, wanted: dict[str, int], has: str | None, ports: dict[str, int | None]
+    bridge: str,
+    datapath: str,
+    wanted: dict[str, int],
+    has: str | None,
+    ports: dict[str, Port],
+    index: dict[str, str],
 ) -> list[tuple[str, list[str]]]:
     """Steps (sentence, arguments of ovs-vsctl) from the ports that are there to those that are wanted."""
     steps: list[tuple[str, list[str]]] = []
+    setting = ["set", "bridge", bridge, f"datapath_type={datapath}"]
     if has is None:
-        add = ["add-br", bridge, "--", "set", "bridge", bridge, f"datapath_type={datapath}"]
-        steps.append((f"add bridge {bridge}", add))
+        steps.append((f"add bridge {bridge}", ["add-br", bridge, "--", *setting]))
     elif has != datapath:
-        steps.append(
-            (f"set the datapath of {bridge} to {datapath}", ["set", "bridge", bridge, f"datapath_type={datapath}"])
-        )
+        steps.append((f"set the datapath of {bridge} to {datapath}", setting))
     for name in sorted(set(ports).difference(wanted)):
         steps.append((f"remove port {name}", ["del-port", bridge, name]))
     for name, tag in wanted.items():
+        here = index.get(name, "")
+        add = ["add-port", bridge, name, f"tag={tag}", f"external_ids:ifindex={here}"]
         if name not in ports:
-            steps.append((f"add port {name} in VLAN {tag}", ["add-port", bridge, name, f"tag={tag}"]))
-        elif ports[name] != tag:
+            steps.append((f"add port {name} in VLAN {tag}", add))
+        elif ports[name].index != here:
+            steps.append((f"take port {name} out: its interface was made anew", ["del-port", bridge, name]))
+            steps.append((f"add port {name} in VLAN {tag}", add))
+        elif ports[name].tag != tag:
             steps.append((f"move port {name} to VLAN {tag}", ["set", "port", name, f"tag={tag}"]))
     return steps
 
@@ -128,6 +168,7 @@ def main() -> None:
             "database": {"type": "path", "required": True},
             "bridge": {"type": "str", "required": True},
             "datapath_type": {"type": "str", "choices": ["netdev", "system"], "default": "netdev"},
+            "netns": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
         },
         supports_check_mode=True,
@@ -137,17 +178,15 @@ def main() -> None:
     switch = Switch(params["database"])
     try:
         try:
+            index = indexes(params["netns"])
             has, ports = switch.read(params["bridge"])
         except LabError:
             if not module.check_mode:
                 raise
-            has, ports = None, {}
-        steps = plan(params["bridge"], params["datapath_type"], wanted, has, ports)
-        if steps and not module.check_mode:
-            argv = list(switch.call)
-            for _what, arguments in steps:
-                argv += ["--", *arguments]
-            run(argv)
+            index, has, ports = {}, None, {}
+        steps = plan(params["bridge"], params["datapath_type"], wanted, has, ports, index)
+        if not module.check_mode:
+            switch.apply(steps)
         broken = [] if module.check_mode else switch.table("Interface", "name,error")
         for row in broken:
             if row["name"] in wanted and isinstance(row["error"], str) and row["error"]:

@@ -67,11 +67,14 @@ def main() -> None:
     os.environ["TMPDIR"] = os.path.join(configuration["directory"], "bmc", name, "tmp")
     os.makedirs(os.environ["TMPDIR"], exist_ok=True)
 
+    import libvirt
     from sushy_tools import error
     from sushy_tools.emulator import main as emulator
     from sushy_tools.emulator.resources.systems import libvirtdriver
     from werkzeug.serving import WSGIRequestHandler
 
+    # The emulator handles errors of libvirt; its library prints each of them as well.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
     driver = libvirtdriver.LibvirtDriver
     look_up = driver._get_domain
 
