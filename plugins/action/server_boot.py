@@ -28,6 +28,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
+        # Read through hostvars: only there are templates in variables resolved.
+        variables = task_vars["hostvars"][task_vars["inventory_hostname"]]
         _unused, args = self.validate_argument_spec(
             {
                 "source": {"type": "str", "choices": ["virtual_media", "disk", "none"], "required": True},
@@ -38,19 +40,19 @@ class ActionModule(ActionBase):
             },
             required_if=[("source", "virtual_media", ["image"])],
         )
-        server = task_vars["kiban_server"]
+        server = variables["kiban_server"]
         began = time.monotonic()
         if args["source"] != "none":
             if self._task.check_mode:
                 return {**result, "changed": True, "seconds": 0.0}
             try:
-                start(bmc_options(server, task_vars), args["source"], args["image"], args["bmc_timeout"])
+                start(bmc_options(server, variables), args["source"], args["image"], args["bmc_timeout"])
             except BmcError as exc:
                 raise AnsibleActionFail(f"{server['name']}: {exc}", result={"failure": exc.as_dict()}) from exc
             if hasattr(self._connection, "reset"):
                 # A connection that is kept open would go on waiting for a system that is gone.
                 self._connection.reset()
-        wait(SshAccess(task_vars["kiban_site_dir"]), server, args["system"], args["timeout"])
+        wait(SshAccess(variables["kiban_site_dir"]), server, args["system"], args["timeout"])
         return {**result, "changed": args["source"] != "none", "seconds": round(time.monotonic() - began, 1)}
 
 
