@@ -89,7 +89,12 @@ def problems(server: Server) -> list[str]:
 
 def digest(server: Server, ramdisk_id: str, ca_public_key: str) -> str:
     """Digest over everything that the medium is made from, but for the host key that is made anew each time."""
-    inputs: dict[str, Any] = {"server": vars(server), "ramdisk": ramdisk_id, "ca": ca_public_key.split()[:2], "format": 1}
+    inputs: dict[str, Any] = {
+        "server": vars(server),
+        "ramdisk": ramdisk_id,
+        "ca": ca_public_key.split()[:2],
+        "format": 1,
+    }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,11 +10,11 @@ module: deploy_media
 short_description: Medium that starts the deploy ramdisk on one server
 version_added: 0.1.0
 description:
-  - Makes an ISO image that UEFI firmware starts as a virtual CD or from a USB stick. It holds the deploy ramdisk and what
-    only one server gets - its network configuration, an SSH host key with a certificate, and who may log in.
+  - Makes an ISO image that UEFI firmware starts as a virtual CD or from a USB stick. It holds the deploy ramdisk and
+    what only one server gets - its network configuration, an SSH host key with a certificate, and who may log in.
   - The host key is made anew for each image and its certificate is valid for one day. Both leave this machine inside of
     the image only, which therefore should be removed when it is not needed any more.
-  - An image that was made from the same inputs stays as it is for as long as its certificate is valid for two more hours.
+  - An image that was made from the same inputs stays as it is while its certificate is valid for two more hours.
   - Runs on the control host. Needs C(ssh-keygen), C(mcopy) (Debian package mtools) and C(xorriso).
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -191,7 +191,12 @@ def make(server: Server, params: dict[str, Any], ramdisk: dict[str, str], inputs
             os.replace(new, dest)
         finally:
             Path(new).unlink(missing_ok=True)
-    known = {"inputs": inputs, "valid_until": now + DAY, "size_bytes": os.stat(dest).st_size, "ramdisk_id": ramdisk["id"]}
+    known = {
+        "inputs": inputs,
+        "valid_until": now + DAY,
+        "size_bytes": os.stat(dest).st_size,
+        "ramdisk_id": ramdisk["id"],
+    }
     Path(f"{dest}.json").write_text(json.dumps(known) + "\n", encoding="utf-8")
     return known
 
@@ -204,7 +209,9 @@ def present(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         raise MediaError("; ".join(wrong))
     hint = "Run the playbook kiban.baremetal.image"
     ramdisk = json.loads(read(os.path.join(params["ramdisk_dir"], "ramdisk.json"), "the deploy ramdisk", hint))
-    ca = read(f"{params['host_key_ca']}.pub", "the public key of the authority", "host_key_ca must name its private key")
+    ca = read(
+        f"{params['host_key_ca']}.pub", "the public key of the authority", "host_key_ca must name its private key"
+    )
     inputs = digest(server, ramdisk["id"], ca)
     known = standing(params["dest"], inputs, time.time())
     result: dict[str, Any] = {"changed": known is None, "path": params["dest"], "ramdisk_id": ramdisk["id"]}
@@ -223,7 +230,11 @@ def absent(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     if not check_mode:
         for path in there:
             os.unlink(path)
-    return {"changed": bool(there), "path": dest, "diff": {"before": "".join(f"{path}\n" for path in there), "after": ""}}
+    return {
+        "changed": bool(there),
+        "path": dest,
+        "diff": {"before": "".join(f"{path}\n" for path in there), "after": ""},
+    }
 
 
 def main() -> None:

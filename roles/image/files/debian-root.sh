@@ -4,7 +4,7 @@
 # With RESOLVE=1 nothing is built: TAR gets the list "package version architecture" that would be installed.
 set -eu
 out=$1
-set -- --mode=root --variant=minbase --format=tar --components="$COMPONENTS" --include="$PACKAGES" \
+set -- --mode=root --variant=minbase --components="$COMPONENTS" --include="$PACKAGES" \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/lintian/*' \

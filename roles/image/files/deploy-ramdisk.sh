@@ -43,6 +43,7 @@ rm -rf "$root"/usr/lib/python3*/__pycache__
 chroot "$root" python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3.* > /dev/null
 chroot "$root" ldconfig -X
 rm -rf "$root/var/cache/ldconfig"
+# shellcheck disable=SC2016
 missing=$(chroot "$root" sh -c 'for file in /usr/bin/* /usr/sbin/* /usr/lib/openssh/* /usr/lib/python3*/lib-dynload/*; do
   ldd "$file" 2> /dev/null | grep -q "not found" && echo "$file"; done' || true)
 [ -z "$missing" ] || { echo "exclude.list takes away libraries of: $missing" >&2; exit 1; }
