@@ -148,13 +148,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._bundle.builder import Builder, Settings
 from ..module_utils._bundle.errors import BundleError, disk_trouble
 from ..module_utils._bundle.manifest import describe, put_together, read, verify
-from ..module_utils._bundle.recipe import Recipe
-from ..module_utils._bundle.store import Store, locked
+from ..module_utils._bundle.recipe import Artifact, Recipe
+from ..module_utils._bundle.store import Item, Store, locked
 
 
 def listing(manifest: dict[str, Any] | None) -> str:
     entries = manifest["artifacts"] if manifest else []
     return "".join(f"{entry['sha256']}  {entry['file']}\n" for entry in entries)
+
+
+def look(builder: Builder, wanted: list[Artifact]) -> dict[str, Item | None]:
+    """What is there of the artifacts; what is wrong with any of them, all at once."""
+    found, problems = {}, []
+    for artifact in wanted:
+        try:
+            found[artifact.name] = builder.find(artifact)
+        except BundleError as error:
+            problems.append(str(error))
+    if problems:
+        raise BundleError("\n".join(problems))
+    return found
 
 
 def make(params: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -171,7 +184,7 @@ def make(params: dict[str, Any], check: bool) -> dict[str, Any]:
     builder = Builder(recipe, Store(work / "store"), settings)
     whole = params["state"] == "present"
     wanted = recipe.wanted(None if whole else params["artifacts"])
-    found = {artifact.name: builder.find(artifact) for artifact in wanted}
+    found = look(builder, wanted)
     missing = [artifact for artifact in wanted if found[artifact.name] is None]
     result: dict[str, Any] = {
         "changed": bool(missing),

@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.errors imp
 from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.recipe import Recipe
 from ansible_collections.kiban.baremetal.plugins.module_utils._bundle.store import Store
 from ansible_collections.kiban.baremetal.plugins.module_utils._oci import Layer, write_image
+from ansible_collections.kiban.baremetal.plugins.modules import bundle
 
 PROGRAM = b"\x7fELF" + bytes(200_000)
 URL = "https://publisher.example/v1.2.3/tool-1.2.3"
@@ -143,6 +145,14 @@ def test_an_unknown_checksum_is_refused_before_anything_is_asked_for(tmp_path: P
     assert publisher.requests == []
     item = make(builder(tmp_path, publisher, {"sha256": None, "file": "tool"}, {URL: sha256(PROGRAM)}))
     assert item.files["tool"].sha256 == sha256(PROGRAM)
+
+
+def test_all_unknown_checksums_are_named_at_once(tmp_path: Path, publisher: Publisher) -> None:
+    made = builder(tmp_path, publisher, {"sha256": None, "file": "tool"})
+    artifact = made.recipe.artifacts["tool"]
+    with pytest.raises(BundleError) as caught:
+        bundle.look(made, [artifact, replace(artifact, name="other")])
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["tool v1.2.3", "other v1.2.3"]
 
 
 def test_a_checksum_that_is_none_is_refused(tmp_path: Path, publisher: Publisher) -> None:
