@@ -239,9 +239,10 @@ class Media:
         body: dict[str, t.Any] = {"Image": image, **extra}
         if slot.insert is None:
             body["Inserted"] = True
+        lost = None
         for _round in range(3):
             try:
-                self._send(slot.uri, slot.insert, body, deadline)
+                lost = self._send(slot.uri, slot.insert, body, deadline)
                 break
             except (BmcAuthError, BmcBusy):
                 raise
@@ -255,12 +256,13 @@ class Media:
             lambda now: same_image(image, now.image),
             f"does not show {hide_credentials(image)} as inserted",
             deadline,
+            lost,
         )
 
     def _eject(self, slot: Slot, deadline: float) -> None:
         body: dict[str, t.Any] = {} if slot.eject is not None else {"Image": None, "Inserted": False}
-        self._send(slot.uri, slot.eject, body, deadline)
-        self._settle(slot, lambda now: now.image is None, "still holds its image after the ejection", deadline)
+        lost = self._send(slot.uri, slot.eject, body, deadline)
+        self._settle(slot, lambda now: now.image is None, "still holds its image after the ejection", deadline, lost)
 
     def _clear_half_done(self, slot: Slot, image: str, deadline: float) -> None:
         """A BMC may fail and still show the image, without the server seeing it; the next run must not believe that."""
@@ -271,8 +273,8 @@ class Media:
         except BmcError as exc:
             self._resources.session.notes.append(f"{slot.name} may hold half an insertion: {exc.message}")
 
-    def _send(self, uri: str, action: str | None, body: t.Mapping[str, t.Any], deadline: float) -> None:
-        """One write. Where its answer is lost, what the drive shows afterwards decides (see _settle)."""
+    def _send(self, uri: str, action: str | None, body: t.Mapping[str, t.Any], deadline: float) -> BmcUncertain | None:
+        """One write. Where its answer is lost, that is returned: what the drive shows afterwards decides."""
         left = max(1.0, deadline - time.monotonic())
         while True:
             try:
@@ -280,8 +282,8 @@ class Media:
                     answer = self._resources.session.post(action, body, timeout=left)
                 else:
                     answer = self._resources.patch(uri, body, timeout=left)
-            except BmcUncertain:
-                return
+            except BmcUncertain as exc:
+                return exc
             except BmcBusy as exc:
                 # Not taken up. Wait as it says, and ask again only if the drive is still as it was.
                 pause = exc.retry_after if exc.retry_after is not None else 3.0
@@ -290,16 +292,25 @@ class Media:
                 before = self._resources.get(uri)
                 time.sleep(pause)
                 if Slot.of(self._resources.get(uri, fresh=True)).image != Slot.of(before).image:
-                    return
+                    return None
                 continue
             finish(self._resources.session, answer, left)
-            return
+            return None
 
-    def _settle(self, slot: Slot, ready: t.Callable[[Slot], bool], otherwise: str, deadline: float) -> None:
+    def _settle(
+        self,
+        slot: Slot,
+        ready: t.Callable[[Slot], bool],
+        otherwise: str,
+        deadline: float,
+        lost: BmcUncertain | None,
+    ) -> None:
         patience = max(SETTLE, min(deadline - time.monotonic(), 4 * SETTLE))
         waited = wait_for(lambda: Slot.of(self._resources.get(slot.uri, fresh=True)), ready, patience)
         if waited.ready:
             return
+        if lost is not None:
+            raise lost
         shown = hide_credentials(waited.last.image) if waited.last and waited.last.image else "nothing"
         raise BmcTimeout(
             self.address,

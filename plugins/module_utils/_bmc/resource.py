@@ -37,6 +37,7 @@ class Resources:
         self._cache: dict[str, Json] = {}
         self._etags: dict[str, str] = {}
         self._system_uri: str | None = None
+        self._behaviour: tuple[Identity, Behaviour] | None = None
 
     # -- single resources
 
@@ -233,7 +234,10 @@ class Resources:
 
     @property
     def behaviour(self) -> Behaviour:
-        return behaviour_of(self.identity, self._extra_quirks)
+        identity = self.identity
+        if self._behaviour is None or self._behaviour[0] != identity:
+            self._behaviour = (identity, behaviour_of(identity, self._extra_quirks))
+        return self._behaviour[1]
 
     @property
     def identity(self) -> Identity:

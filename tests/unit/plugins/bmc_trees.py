@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -23,8 +24,9 @@ NAMES = sorted(path.name.removesuffix(".json.zst") for path in DIRECTORY.glob("*
 ANY_CASE = ("hpe-dl380a-ilo6",)
 
 
+@functools.cache
 def load(name: str) -> Tree:
-    """The resources of a tree. What was recorded as an error is what that BMC does not have."""
+    """The resources of a tree, to be read only. What was recorded as an error is what that BMC does not have."""
     if shutil.which("zstd") is None:
         pytest.skip("zstd is not installed, so recorded trees cannot be read")
     raw = subprocess.run(["zstd", "-dc", DIRECTORY / f"{name}.json.zst"], check=True, capture_output=True).stdout

@@ -130,9 +130,13 @@ class FakeBmc:
         max_sessions: int = 4,
         any_case: bool = False,
         etags: bool = False,
+        read_only: bool = False,
         address: str = "127.0.0.1",
     ) -> None:
-        self.tree: Json = {_key(uri, any_case): body for uri, body in copy.deepcopy(tree).items()}
+        # A large tree that nothing changes need not be copied.
+        self.tree: Json = {
+            _key(uri, any_case): body for uri, body in (tree if read_only else copy.deepcopy(tree)).items()
+        }
         self.expand = expand
         self.basic = basic
         self.max_sessions = max_sessions

@@ -72,9 +72,8 @@ def interpreter() -> str | None:
     candidates = [os.environ.get("KIBAN_SUSHY_PYTHON"), str(work / "lab/venv/bin/python"), sys.executable]
     for python in [*filter(None, candidates), "/usr/bin/python3"]:
         try:
-            test = subprocess.run(
-                [python, "-c", "import bcrypt, libvirt, sushy_tools"], capture_output=True, timeout=60
-            )
+            command = [python, "-c", "import bcrypt, libvirt, sushy_tools"]
+            test = subprocess.run(command, capture_output=True, timeout=60, check=False)
         except OSError:
             continue
         if test.returncode == 0:

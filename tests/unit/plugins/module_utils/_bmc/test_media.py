@@ -15,6 +15,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import (
     BmcOptionError,
     BmcRefused,
     BmcTimeout,
+    BmcUncertain,
     BmcUnsupported,
     Options,
     connect,
@@ -192,9 +193,16 @@ def test_a_lost_answer_is_settled_by_what_the_drive_holds(make_bmc: MakeBmc) -> 
 def test_a_lost_answer_without_effect(make_bmc: MakeBmc) -> None:
     bmc = make_bmc()
     bmc.on("POST", INSERT, Reply(drop=True))
-    with client_of(bmc) as client, pytest.raises(BmcTimeout, match="does not show"):
+    with client_of(bmc) as client, pytest.raises(BmcUncertain, match="sent once"):
         run(client, "inserted", A, timeout=1)
     assert len(bmc.writes()) == 1
+
+
+def test_success_without_effect_is_a_failure(make_bmc: MakeBmc) -> None:
+    bmc = make_bmc()
+    bmc.on("POST", INSERT, Reply(204))
+    with client_of(bmc) as client, pytest.raises(BmcTimeout, match="does not show"):
+        run(client, "inserted", A, timeout=1)
 
 
 def test_a_busy_bmc_is_asked_again_after_reading(make_bmc: MakeBmc) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError, errors
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.quirk import (
     Behaviour,
     Identity,
@@ -71,3 +72,21 @@ def test_a_sites_own_entries_win() -> None:
 
 def test_a_bmc_that_nobody_knows_follows_the_standard() -> None:
     assert behaviour_of(Identity(vendor="Example", manufacturer="Example", root="RootService")) == Behaviour()
+
+
+def test_the_documentation_lists_every_entry_and_no_other(checkout: Path) -> None:
+    page = (checkout / "docs" / "bmc.md").read_text()
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|.*\| (yes|no) \|$", page, re.MULTILINE)
+    assert rows == [(entry["name"], "yes" if entry["seen"] else "no") for entry in QUIRKS]
+    for entry in QUIRKS:
+        assert entry["source"] in page, entry["name"]
+
+
+def test_the_documentation_lists_every_kind_of_error(checkout: Path) -> None:
+    page = (checkout / "docs" / "bmc.md").read_text()
+    kinds = {error.kind for error in vars(errors).values() if isinstance(error, type) and issubclass(error, BmcError)}
+    table = page.split("## Errors")[1].split("## ")[0]
+    assert kinds - {"error"} == set(re.findall(r"`([a-z_]+)`(?=[^|]*\| )", table.split("|---|---|")[1])) - {
+        "status",
+        "messages",
+    }

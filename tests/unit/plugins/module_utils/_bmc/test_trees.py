@@ -37,7 +37,7 @@ MOST_REQUESTS = {
 
 def read(make_bmc: MakeBmc, name: str, expand: str) -> tuple[Record, FakeBmc, Tree]:
     tree = bmc_trees.load(name)
-    bmc = make_bmc(tree, expand=expand, any_case=name in bmc_trees.ANY_CASE)
+    bmc = make_bmc(tree, expand=expand, any_case=name in bmc_trees.ANY_CASE, read_only=True)
     with connect(Options(**bmc.options)) as client:
         record = client.hardware()
     bad = [note for note in client.notes if "$expand" not in note]
@@ -59,8 +59,9 @@ def test_the_record_is_what_a_plain_walk_finds(make_bmc: MakeBmc, name: str, exp
     assert set(record) == {*expected, "requests"}
 
 
-@pytest.mark.parametrize("expand", ["cut", "short", "error", "ignored"])
-def test_a_bmc_whose_expand_lies_gives_the_same_record(make_bmc: MakeBmc, name: str, expand: str) -> None:
+def test_a_bmc_whose_expand_lies_gives_the_same_record(make_bmc: MakeBmc, name: str) -> None:
+    """Another lie for each tree: they cost hundreds of requests."""
+    expand = ("cut", "short", "error", "ignored")[bmc_trees.NAMES.index(name) % 4]
     record, _bmc, tree = read(make_bmc, name, expand)
     assert {part: record[part] for part in record if part != "requests"} == expectation(tree)
 
@@ -76,7 +77,7 @@ def test_nothing_is_read_twice_and_little_at_all(make_bmc: MakeBmc, name: str) -
 
 def test_a_status_takes_five_requests(make_bmc: MakeBmc, name: str) -> None:
     tree = bmc_trees.load(name)
-    bmc = make_bmc(tree, expand="right", any_case=name in bmc_trees.ANY_CASE)
+    bmc = make_bmc(tree, expand="right", any_case=name in bmc_trees.ANY_CASE, read_only=True)
     with connect(Options(**bmc.options)) as client:
         found = client.status()
     system = one(tree, "ComputerSystem")
