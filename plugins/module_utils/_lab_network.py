@@ -187,7 +187,8 @@ class Network:
         }
         for address in end.addresses:
             if address not in have:
-                self._do(f"{where}: add address {address}", ["ip", "address", "add", address, "dev", end.name], end.netns)
+                command = ["ip", "address", "add", address, "dev", end.name]
+                self._do(f"{where}: add address {address}", command, end.netns)
         for address in sorted(have.difference(end.addresses)):
             self._do(f"{where}: drop address {address}", ["ip", "address", "del", address, "dev", end.name], end.netns)
 

@@ -69,6 +69,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import read_text, write_private
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import boot_id
 

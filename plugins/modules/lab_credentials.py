@@ -75,6 +75,7 @@ import secrets
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, read_text, run, write_private
 
 DAYS = "3650"

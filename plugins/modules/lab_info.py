@@ -84,6 +84,7 @@ import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, run
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import Supervisor
 

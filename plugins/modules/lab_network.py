@@ -35,7 +35,7 @@ options:
         type: dict
         default: {}
   links:
-    description: Links. One with two ends is a pair of virtual Ethernet interfaces, one with one end is a persistent tap.
+    description: Links. One with two ends is a pair of virtual Ethernet interfaces, one with one end a persistent tap.
     type: list
     elements: dict
     default: []
@@ -116,6 +116,7 @@ actions:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_network import (
     End,

@@ -10,7 +10,8 @@ module: lab_processes
 short_description: Daemons of the virtual rack
 version_added: 0.1.0
 description:
-  - Keeps a list of daemons running on a machine without asking its init system, each in a network namespace of its own choice.
+  - Keeps a list of daemons running without asking the machine's init system, each in a network namespace that it
+    chooses.
   - A daemon is known by a record that holds its process id, start time and arguments. Only a process that agrees with
     all three is ever stopped.
   - A daemon is started again when it is gone, when its call or one of its files changed, when its network namespace was
@@ -142,6 +143,7 @@ pids:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import Spec, Supervisor
 

@@ -31,7 +31,7 @@ options:
     type: path
     required: true
   netns:
-    description: Network namespace where the servers run. A server that runs elsewhere lost its network and is powered off.
+    description: Network namespace of the servers. One that runs elsewhere lost its network and is powered off.
     type: str
     required: true
   kvm:
@@ -148,6 +148,7 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_servers import Rack
 

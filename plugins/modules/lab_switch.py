@@ -81,6 +81,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, run
 
 

@@ -27,7 +27,7 @@ _LIBVIRT_PLACES = {
     "log": "/var/log/libvirt",
     "run": "/run",
 }
-_QEMU_CONF = """# QEMU runs as root without confinement: nothing in the lab is worth it, and starting takes a tenth of the time.
+_QEMU_CONF = """# QEMU runs as root without confinement, so that it starts in a tenth of the time.
 user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -52,7 +52,10 @@ def libvirt_uri(directory: str) -> str:
 
 
 def files(
-    directory: str, servers: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, str]], settings: Mapping[str, Any]
+    directory: str,
+    servers: Sequence[Mapping[str, Any]],
+    routes: Sequence[Mapping[str, str]],
+    settings: Mapping[str, Any],
 ) -> list[dict[str, str]]:
     """Configuration files as path and content. None of them holds a secret."""
     static = "".join(f"ip route {route['to']} {route['via']}\n" for route in routes)

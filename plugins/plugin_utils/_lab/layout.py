@@ -5,7 +5,7 @@
 # This module is private to the kiban.baremetal collection:
 # other collections must not use it, it can change at any time.
 
-"""The virtual rack that stands for a site: namespaces, links, switch ports, servers. Nothing here touches the machine."""
+"""The virtual rack that stands for a site: namespaces, links, switch ports, servers. Nothing here touches a machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs sushy-emulator as the BMC of one server: it shows no other server, keeps connections open, and speaks TLS 1.2 and 1.3.
+"""Runs sushy-emulator as the BMC of one server: it shows no other server and keeps connections open.
 
 Usage: bmc.py CONFIGURATION.json SERVER
 """

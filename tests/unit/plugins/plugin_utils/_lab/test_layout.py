@@ -1,0 +1,176 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rack that stands for the lab's site model."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kiban.baremetal.plugins.filter.lab import lab_layout
+
+
+@pytest.fixture(scope="module")
+def model(checkout: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((checkout / "inventories/lab/site.yml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def settings(checkout: Path) -> dict[str, Any]:
+    defaults = yaml.safe_load((checkout / "roles/lab/defaults/main.yml").read_text())
+    return {
+        "directory": "/work/lab",
+        "prefix": "kiban",
+        "vlans": defaults["lab_vlans"],
+        "uplink": defaults["lab_uplink"],
+        "hardware": defaults["lab_hardware"],
+        "router_daemons": defaults["lab_router_daemons"],
+        "firmware": defaults["lab_firmware"],
+        "firmware_variables": defaults["lab_firmware_variables"],
+        "pool": "default",
+    }
+
+
+@pytest.fixture(scope="module")
+def rack(model: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    return lab_layout(model, settings)
+
+
+def ends(rack: dict[str, Any], space: str) -> dict[str, list[str]]:
+    return {
+        end["name"]: end["addresses"]
+        for link in rack["network"]["links"]
+        for end in link["ends"]
+        if end["netns"] == f"kiban-{space}"
+    }
+
+
+def test_addresses_come_from_the_model(rack: dict[str, Any]) -> None:
+    assert ends(rack, "control") == {"bmc0": ["192.0.2.2/24"], "node0": ["198.51.100.2/24"]}
+    assert ends(rack, "bmc") == {"bmc0": ["192.0.2.11/24", "192.0.2.21/24", "192.0.2.22/24"]}
+    assert ends(rack, "uplink") == {"uplink0": ["203.0.113.2/30"]}
+    tor = ends(rack, "tor")
+    assert (tor["vlan10"], tor["vlan20"], tor["uplink0"]) == (["192.0.2.1/24"], ["198.51.100.1/24"], ["203.0.113.1/30"])
+
+
+def test_the_control_host_has_no_way_out(rack: dict[str, Any]) -> None:
+    assert rack["network"]["routes"] == [{"netns": "kiban-uplink", "to": "default", "via": "203.0.113.1"}]
+    forwarding = [
+        space["name"] for space in rack["network"]["namespaces"] if space["sysctl"].get("net.ipv4.ip_forward") == "1"
+    ]
+    assert forwarding == ["kiban-tor"]
+
+
+def test_every_port_of_the_switch_is_an_interface_in_its_namespace(rack: dict[str, Any]) -> None:
+    interfaces = ends(rack, "tor")
+    assert {port["name"] for port in rack["ports"]} == set(interfaces) - {"vlan10", "vlan20", "uplink0"}
+    vlans = {port["name"]: port["tag"] for port in rack["ports"]}
+    assert vlans["p-bmc"] == vlans["p-ctl-bmc"] == 10
+    assert vlans["cp1-p1"] == vlans["node2-p2"] == vlans["p-ctl-node"] == 20
+
+
+def test_hardware_follows_the_roles(rack: dict[str, Any]) -> None:
+    servers = {server["name"]: server for server in rack["servers"]}
+    assert (servers["cp1"]["memory_mib"], servers["node1"]["memory_mib"]) == (2560, 2048)
+    assert [disk["serial"] for disk in servers["node1"]["disks"]] == ["SYS-NODE1", "DATA-NODE1-1", "DATA-NODE1-2"]
+    assert [disk["bus"] for disk in servers["node1"]["disks"]] == ["virtio", "scsi", "nvme"]
+
+
+def test_identities_are_stable_and_unique(
+    model: dict[str, Any], settings: dict[str, Any], rack: dict[str, Any]
+) -> None:
+    again = lab_layout(model, settings)
+    assert again == rack
+    macs = [port["mac"] for server in rack["servers"] for port in server["ports"]]
+    assert len(set(macs)) == len(macs) == 6
+    assert len({server["uuid"] for server in rack["servers"]}) == 3
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in macs), "locally administered, not multicast"
+
+
+def test_pods_and_services_are_routed(rack: dict[str, Any]) -> None:
+    text = next(item["content"] for item in rack["files"] if item["path"].endswith("frr.conf"))
+    assert "ip route 10.244.21.0/24 198.51.100.21\n" in text
+    assert "ip route 10.96.0.0/16 198.51.100.11\n" in text
+
+
+def test_daemons_start_after_what_they_require(rack: dict[str, Any]) -> None:
+    seen: list[str] = []
+    for daemon in rack["daemons"]:
+        assert set(daemon.get("requires", [])) <= set(seen), daemon["name"]
+        assert daemon["argv"][0].startswith("/")
+        seen.append(daemon["name"])
+    assert {"ovs-vswitchd", "zebra", "staticd", "libvirtd", "bmc-cp1", "bmc-node1", "bmc-node2"} <= set(seen)
+
+
+def test_the_machine_keeps_its_own_libvirt(rack: dict[str, Any]) -> None:
+    libvirtd = next(daemon for daemon in rack["daemons"] if daemon["name"] == "libvirtd")
+    targets = {bind["target"]: bind["source"] for bind in libvirtd["binds"]}
+    assert set(targets) == {"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run"}
+    assert all(source.startswith("/work/lab/") for source in targets.values())
+
+
+def test_bmcs_are_told_of_their_server_only_and_no_secret(rack: dict[str, Any]) -> None:
+    text = next(item["content"] for item in rack["files"] if item["path"].endswith("bmcs.json"))
+    bmcs = json.loads(text)["bmcs"]
+    assert bmcs["node2"]["address"] == "192.0.2.22"
+    assert "password" not in text
+
+
+def test_a_jumbo_network_is_jumbo_everywhere(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    changed = copy.deepcopy(model)
+    changed["networks"]["node"]["mtu"] = 9000
+    rack = lab_layout(changed, settings)
+    mtus = {end["name"]: link["mtu"] for link in rack["network"]["links"] for end in link["ends"]}
+    assert mtus["cp1-p1"] == mtus["node0"] == mtus["vlan20"] == 9000
+    assert rack["servers"][0]["ports"][0]["mtu"] == 9000
+    assert mtus["p-bmc"] == 1500
+
+
+def test_long_names_give_short_interface_names(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    changed = copy.deepcopy(model)
+    changed["racks"][0]["servers"][1]["name"] = "rack-worker-[1:2]"
+    hardware = copy.deepcopy(settings["hardware"])
+    hardware["default"]["disks"] = [{"bus": "virtio", "size_gib": 12, "serial": "S-{name}"}]
+    rack = lab_layout(changed, {**settings, "hardware": hardware})
+    taps = [port["tap"] for server in rack["servers"] for port in server["ports"]]
+    assert len(set(taps)) == 6
+    assert max(len(tap) for tap in taps) <= 15
+
+
+def with_disk(**disk: str) -> dict[str, Any]:
+    server = {"cpus": 1, "memory_mib": 1, "ports": 1, "disks": [{**disk, "size_gib": 1}]}
+    return {"hardware": {"default": server}}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"vlans": {"bmc": 10}}, "'node'"),
+        (with_disk(bus="ide", serial="x"), "ide"),
+        (with_disk(bus="scsi", serial="a-serial-number-{name}"), "longer than 20"),
+    ],
+    ids=["no VLAN", "unknown bus", "long serial"],
+)
+def test_what_cannot_be_built_is_refused(
+    model: dict[str, Any], settings: dict[str, Any], change: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(AnsibleFilterError, match=text):
+        lab_layout(model, {**settings, **change})
+
+
+def test_a_bad_model_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(AnsibleFilterError, match="no lab can be made"):
+        lab_layout({"site": {}}, settings)
+
+
+def test_bmc_networks_hold_the_bmcs(rack: dict[str, Any]) -> None:
+    for server in rack["servers"]:
+        assert ipaddress.ip_address(server["bmc"]) in ipaddress.ip_network("192.0.2.0/24")
