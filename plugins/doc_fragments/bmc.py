@@ -38,13 +38,15 @@ options:
     version_added: 0.1.0
   ca_path:
     description:
-      - File with the PEM certificates of the CAs that sign BMC certificates. The system's CAs are used where this is absent.
+      - File with the PEM certificates of the CAs that sign BMC certificates. The system's CAs are used where this is
+        absent.
     type: path
     version_added: 0.1.0
   fingerprint:
     description:
       - SHA-256 fingerprint of the BMC's own certificate, in hexadecimal, with or without colons.
-      - Where it is given, exactly this certificate is accepted and no CA is asked. For BMCs with a self-signed certificate.
+      - Where it is given, exactly this certificate is accepted and no CA is asked. For BMCs with a self-signed
+        certificate.
     type: str
     version_added: 0.1.0
   timeout:
@@ -62,5 +64,6 @@ options:
     version_added: 0.1.0
 notes:
   - Run these modules on a host that reaches the BMC network, usually the control host (C(delegate_to=localhost)).
-  - A request that changes something is sent once. When its answer is lost, the state is read again instead of sending it again.
+  - A request that changes something is sent once. When its answer is lost, the state is read again instead of sending
+    it again.
 """

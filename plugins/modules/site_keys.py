@@ -51,7 +51,8 @@ authorized_key:
   sample: ssh-ed25519 AAAA... kiban lab
 media_token:
   description:
-    - Part of the URL under which this control host hands boot media to BMCs, so that it can't be guessed. Random, made once.
+    - Part of the URL under which this control host hands boot media to BMCs, so that it can't be guessed. Random,
+      made once.
     - Empty in check mode when there is none yet.
   type: str
   returned: success

@@ -10,7 +10,8 @@ module: ssh_host_certificate
 short_description: SSH host certificate signed by a site's authority
 version_added: 0.1.0
 description:
-  - Signs a server's public host key on the control host, so that clients verify the server without having seen it before.
+  - Signs a server's public host key on the control host, so that clients verify the server without having seen it
+    before.
   - Only the public key travels. The authority's private key stays on the control host.
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -101,7 +102,8 @@ def main() -> None:
         certificate = sign(**module.params)
     except subprocess.CalledProcessError as exc:
         module.fail_json(
-            msg=f"ssh-keygen could not sign the host key of {module.params['identity']} with {module.params['ca_key']}: "
+            msg="ssh-keygen could not sign the host key of "
+            f"{module.params['identity']} with {module.params['ca_key']}: "
             f"{exc.stderr.decode(errors='replace').strip()}"
         )
     except OSError as exc:
