@@ -202,7 +202,7 @@ class Images:
     def publish(
         self, section: str, data: dict[str, Any], files: dict[str, File], stale: str, check_mode: bool
     ) -> tuple[bool, dict[str, str]]:
-        """Put the files of a result into the directory of images, describe them there, and remove what they replace."""
+        """Put the files of a result into the directory of images, describe them there, and remove older ones."""
         known = self.manifest().get(section)
         fresh = [name for name, file in files.items() if not _stands(self.place / name, file)]
         if known == data and not fresh:
@@ -213,7 +213,9 @@ class Images:
                     _put(files[name].path, self.place / name)
                 manifest = {**self.manifest(), section: data}
                 _write(self.place / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
+                # What was published until now stays once more: servers may be reading it.
                 kept = {name.split("/")[0] for name in files}
+                kept |= {str(known[key]) for key in ("file", "dir") if known and key in known}
                 for path in self.place.glob(stale):
                     if path.name not in kept:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -8,7 +8,7 @@ set -- --mode=root --variant=minbase --components="$COMPONENTS" --include="$PACK
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
   --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/lintian/*' \
-  --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "5"'
+  --dpkgopt=force-unsafe-io --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "5"'
 [ -z "$KEYRING" ] || set -- "$@" --keyring="$KEYRING"
 if [ "${RESOLVE:-}" = 1 ]; then
   # shellcheck disable=SC2086

@@ -33,7 +33,7 @@ printf '{"id": "%s", "kubernetes": "%s", "bundle": "%s"}\n' "$ID" "$KUBERNETES" 
 
 # Nothing of this machine, nothing of one server
 rm -f "$root"/etc/ssh/ssh_host_* "$root"/var/lib/dbus/machine-id "$root"/etc/hostname "$root"/{vmlinuz,initrd.img}*
-rm -f "$root"/boot/initrd.img-* "$root"/var/lib/systemd/{random-seed,credential.secret}
+rm -f "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/boot/initrd.img-* "$root"/var/lib/systemd/{random-seed,credential.secret}
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf,ldconfig}/* "$root"/var/log/*.log "$root"/var/log/apt
 : > "$root/etc/machine-id"
 : > "$root/etc/resolv.conf"
@@ -41,6 +41,10 @@ export SYSTEMD_OFFLINE=1
 chroot "$root" systemctl enable --quiet containerd.service kubelet.service ssh.service systemd-networkd.service systemd-timesyncd.service
 sed 's/#.*//' "$here/node/units.masked" | while read -r unit; do
   [ -z "$unit" ] || ln -sfn /dev/null "$root/etc/systemd/system/$unit"
+done
+mkdir -p "$root/etc/systemd/system-generators"
+for name in cryptsetup getty gpt-auto hibernate-resume integritysetup rc-local run ssh system-update sysv tpm2 veritysetup; do
+  ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
 done
 # Nothing has to be updated at the first start.
 for folder in etc var; do printf 'TIMESTAMP_NSEC=%s000000000\n' "$SOURCE_DATE_EPOCH" > "$root/$folder/.updated"; done

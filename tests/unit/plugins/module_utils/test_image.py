@@ -158,21 +158,24 @@ def result(images: Images, content: str) -> Item:
 
 def publish(images: Images, item: Item, check_mode: bool = False) -> tuple[bool, dict[str, str]]:
     name = images.identity(item.key)
-    return images.publish("node", {"id": name}, {f"node-{name}/disk": item.files["disk"]}, "node-*", check_mode)
+    data = {"id": name, "dir": f"node-{name}"}
+    return images.publish("node", data, {f"node-{name}/disk": item.files["disk"]}, "node-*", check_mode)
 
 
-def test_publishing_describes_what_is_there_and_removes_what_it_replaces(images: Images) -> None:
-    old, new = result(images, "old"), result(images, "newer")
-    assert publish(images, old)[0]
-    assert publish(images, old) == (False, {"before": "", "after": ""})
+def test_publishing_describes_what_is_there_and_keeps_one_older(images: Images) -> None:
+    items = [result(images, content) for content in ("first", "second", "third one")]
+    names = [f"node-{images.identity(item.key)}" for item in items]
+    assert publish(images, items[0])[0]
+    assert publish(images, items[0]) == (False, {"before": "", "after": ""})
     (images.place / "ramdisk-1").mkdir()
-    changed, diff = publish(images, new)
+    publish(images, items[1])
+    changed, diff = publish(images, items[2])
     assert changed
-    assert images.identity(old.key) in diff["before"]
-    assert images.identity(new.key) in diff["after"]
-    there = sorted(path.name for path in images.place.iterdir() if not path.name.startswith("."))
-    assert there == ["manifest.json", f"node-{images.identity(new.key)}", "ramdisk-1"]
-    assert (images.place / f"node-{images.identity(new.key)}/disk").read_text() == "newer"
+    assert names[1] in diff["before"]
+    assert names[2] in diff["after"]
+    there = {path.name for path in images.place.iterdir() if not path.name.startswith(".")}
+    assert there == {"manifest.json", "ramdisk-1", *names[1:]}
+    assert (images.place / names[2] / "disk").read_text() == "third one"
 
 
 def test_check_mode_publishes_nothing(images: Images) -> None:
