@@ -35,7 +35,8 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 # What an API server says, or does not say, while it starts, is overloaded or is being replaced.
 _BUSY = re.compile(
-    r"connection refused|connection reset by peer|TLS handshake timeout|i/o timeout|no route to host|: EOF|unexpected EOF"
+    r"connection refused|connection reset by peer|TLS handshake timeout|i/o timeout|no route to host"
+    r"|: EOF|unexpected EOF"
     r"|etcdserver: |currently unable to handle the request|Client\.Timeout exceeded|client connection lost"
     r"|context deadline exceeded|request canceled while waiting|ServiceUnavailable|TooManyRequests"
 )
