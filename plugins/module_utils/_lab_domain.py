@@ -66,8 +66,8 @@ def domain_xml(server: dict[str, t.Any], lab: dict[str, t.Any]) -> str:
         # look at the clock leaves the emulated processor: 1.2 to 4 microseconds instead of 0.1.
         for value in ("-global", "max-x86_64-cpu.vendor=GenuineIntel"):
             _add(commandline, f"{{{QEMU}}}arg", value=value)
-        # An emulated processor has no speculation to guard against, and a page table switch in each system call costs it
-        # half of its time. systemd-boot takes more kernel arguments from the firmware tables, see its smbios(7) strings.
+        # An emulated processor has no speculation to guard against, and a page table switch in each system call costs
+        # it half of its time. systemd-boot takes more kernel arguments from the firmware tables (smbios(7) strings).
         for value in ("-smbios", f"type=11,value=io.systemd.boot.kernel-cmdline-extra={EMULATED_KERNEL_ARGS}"):
             _add(commandline, f"{{{QEMU}}}arg", value=value)
     for index, disk in enumerate(server["disks"]):

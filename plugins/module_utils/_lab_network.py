@@ -86,8 +86,13 @@ class Network:
 
     def absent(self) -> None:
         for namespace in self.namespaces:
-            if os.path.exists(netns_path(namespace.name)):
+            path = netns_path(namespace.name)
+            if not self._missing(namespace.name):
                 self._do(f"delete namespace {namespace.name}", ["ip", "netns", "delete", namespace.name])
+            elif os.path.exists(path):
+                self.actions.append(f"remove {path}: no namespace is there")
+                if not self.check:
+                    os.unlink(path)
 
     def present(self) -> None:
         for namespace in self.namespaces:

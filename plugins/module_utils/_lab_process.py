@@ -148,6 +148,9 @@ class Supervisor:
         if pid == 0:
             try:
                 os.setsid()
+                with contextlib.suppress(PermissionError):
+                    # The rack is not slower because it was built in the background.
+                    os.setpriority(os.PRIO_PROCESS, 0, 0)
                 if spec.netns:
                     setns(netns_path(spec.netns))
                 if spec.binds:

@@ -22,6 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab_domain import
     METADATA,
     disk_path,
     domain_xml,
+    nvram_path,
     pool_xml,
 )
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import start_time
@@ -29,6 +30,8 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process impor
 __all__ = ["Rack", "virtual_size"]
 
 GIB = 1024**3
+# A new qcow2 file is smaller; one cluster of data and its table make it larger.
+EMPTY = 256 * 1024
 
 
 def virtual_size(path: str) -> int | None:
@@ -100,30 +103,22 @@ class Rack:
     # What is wanted
 
     def present(self) -> None:
-        if not self.check:
-            for part in ("console", "disks", "media"):
-                os.makedirs(self.path(part), mode=0o700, exist_ok=True)
-        self._pool_present()
-        defined = self._domains("--all")
-        running = self._domains()
-        for name in sorted(defined.difference(server["name"] for server in self.servers)):
-            self._remove(name, name in running)
-        self._cut_off()
+        defined = self._prepare()
         for server in self.servers:
             self._disks(server)
             xml = domain_xml(server, self._lab)
-            stamp = xml.partition('sha256="')[2].partition('"')[0]
             if server["name"] not in defined:
                 self._define(server, xml, "define")
-            elif stamp not in self._stamp(server["name"]):
+            elif _checksum(xml) not in self._stamp(server["name"]):
                 self._define(server, xml, "define anew")
 
     def blank(self) -> None:
+        self._prepare()
         running = self._domains()
         for server in self.servers:
             if server["name"] in running and self._todo(f"power {server['name']} off"):
                 self.virsh("destroy", server["name"])
-            if not self._todo(f"blank {server['name']}"):
+            if self._is_blank(server) or not self._todo(f"blank {server['name']}"):
                 continue
             _unlink(self.path("disks", server["name"]))
             with contextlib.suppress(FileNotFoundError):
@@ -149,6 +144,31 @@ class Rack:
                     _unlink(path)
 
     # Steps
+
+    def _prepare(self) -> set[str]:
+        """What comes before each server; names of the servers that are defined."""
+        if not self.check:
+            for part in ("console", "disks", "media"):
+                os.makedirs(self.path(part), mode=0o700, exist_ok=True)
+        self._pool_present()
+        defined, running = self._domains("--all"), self._domains()
+        wanted = {server["name"] for server in self.servers}
+        for name in sorted(defined - wanted):
+            self._remove(name, name in running)
+        self._cut_off()
+        return defined & wanted
+
+    def _is_blank(self, server: dict[str, t.Any]) -> bool:
+        """Whether a server is as new: never powered on, nothing in its drive, nothing ever written to its disks."""
+        disks = [disk_path(self.path("disks"), server["name"], index) for index in range(len(server["disks"]))]
+        sizes = [disk["size_gib"] * GIB for disk in server["disks"]]
+        return (
+            [virtual_size(path) for path in disks] == sizes
+            and all(os.path.getsize(path) <= EMPTY for path in disks)
+            and not os.path.exists(nvram_path(self.path("disks"), server["name"]))
+            and not os.path.exists(self.path("media", f"{server['name']}.iso"))
+            and _checksum(domain_xml(server, self._lab)) in self._stamp(server["name"])
+        )
 
     def _pool_present(self) -> None:
         try:
@@ -221,6 +241,10 @@ class Rack:
         _unlink(self.path("disks", name))
         _unlink(self.path("bmc", name))
         _unlink(self.path("console", f"{name}.log"))
+
+
+def _checksum(xml: str) -> str:
+    return xml.partition('sha256="')[2].partition('"')[0]
 
 
 def _unlink(path: str) -> None:

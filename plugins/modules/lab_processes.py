@@ -223,7 +223,6 @@ def main() -> None:
     )
     params = module.params
     supervisor = Supervisor(params["run_dir"], params["log_dir"], params["stop_timeout"])
-    before = {name: supervisor.pid(name) for name in supervisor.names()}
     try:
         if params["state"] == "stopped":
             actions = stop_all(supervisor, [], module.check_mode)
@@ -236,12 +235,7 @@ def main() -> None:
         changed=bool(actions),
         actions=actions,
         pids=pids,
-        diff={
-            "before": "".join(f"{name}\n" for name, pid in sorted(before.items()) if pid),
-            "after": "".join(f"{action}\n" for action in actions) if actions else "",
-        }
-        if actions
-        else {"before": "", "after": ""},
+        diff={"before": "", "after": "".join(f"{action}\n" for action in actions)},
     )
 
 

@@ -16,7 +16,8 @@ options:
   state:
     description:
       - V(present) makes what is missing, and removes servers that are not listed.
-      - V(blank) powers all servers off and gives them empty disks, firmware variables and BMC settings.
+      - V(blank) does that too, powers all servers off, and gives empty disks, firmware variables and BMC settings to
+        those that were used.
       - V(absent) powers all servers off and removes them with their disks. It also works without the libvirt daemon.
     type: str
     choices: [present, blank, absent]

@@ -307,6 +307,7 @@ def test_blank_powers_off_and_empties(lab: Lab) -> None:
     lab.run("blank")
     assert lab.power("cp1") == lab.power("node1") == "Off"
     assert lab.system("cp1") == system
+    assert lab.run("blank")["changed"] == 0
     shown = subprocess.run(["qemu-img", "map", "--output=json", str(disk)], capture_output=True, text=True, check=True)
     assert not any(part["data"] for part in json.loads(shown.stdout))
 

@@ -8,6 +8,7 @@ Usage: bmc.py CONFIGURATION.json SERVER
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
@@ -95,6 +96,10 @@ def main() -> None:
     # The emulator restricts systems to its allowed instances, but neither managers nor virtual media.
     driver._get_domain = own_domain
     driver.systems = property(lambda self: [bmc["uuid"]])
+    # One connection to libvirt serves all requests: opening one costs more than the rest of a request. When libvirtd is
+    # started again, so is this process.
+    connection = libvirt.open(configuration["uri"])
+    libvirtdriver.libvirt_open = lambda _uri, readonly=False: contextlib.nullcontext(connection)
     # A BMC keeps a connection open for further requests; the development server does not unless told so.
     WSGIRequestHandler.protocol_version = "HTTP/1.1"
 
