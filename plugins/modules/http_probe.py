@@ -59,9 +59,15 @@ options:
     version_added: 0.1.0
   ready_timeout:
     description:
-      - Seconds to wait for a first answer before the measurement begins. Requests until then are not counted.
+      - Seconds to wait until it serves before the measurement begins. Requests until then are not counted.
+      - It serves when O(ready_count) requests in a row were answered, with O(min_bodies) different bodies among them.
     type: float
     default: 0
+    version_added: 0.1.0
+  ready_count:
+    description: How many right answers in a row end the wait of O(ready_timeout).
+    type: int
+    default: 1
     version_added: 0.1.0
   expect:
     description: A regular expression that each body must match somewhere. Any body of status 200 is right without it.
@@ -213,16 +219,20 @@ class Record:
         }
 
 
-def wait_for_first(ask: Callable[[], str], timeout: float, interval: float) -> str:
-    """Asks until there is an answer; the last error where there was none."""
+def wait_until_ready(ask: Callable[[], str], timeout: float, interval: float, count: int, bodies: int) -> str:
+    """Asks until so many requests in a row had so many different answers; what is missing where that never came."""
     end = time.monotonic() + timeout
+    answers: list[str] = []
     while True:
         try:
-            ask()
-            return ""
+            answers.append(ask())
+            missing = f"{len(answers)} answers in a row, {len(set(answers))} of them different"
+            if len(answers) >= count and len(set(answers)) >= bodies:
+                return ""
         except ProbeError as exc:
-            if time.monotonic() + interval > end:
-                return str(exc)
+            missing, answers = str(exc), []
+        if time.monotonic() + interval > end:
+            return missing
         time.sleep(interval)
 
 
@@ -267,6 +277,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 3},
             "retries": {"type": "int", "default": 0},
             "ready_timeout": {"type": "float", "default": 0},
+            "ready_count": {"type": "int", "default": 1},
             "expect": {"type": "str"},
             "min_ok": {"type": "int"},
             "min_bodies": {"type": "int", "default": 1},
@@ -285,10 +296,11 @@ def main() -> None:
 
     count = params["count"] if params["count"] or params["duration"] else 1
     if params["ready_timeout"]:
-        error = wait_for_first(ask, params["ready_timeout"], max(params["interval"], 0.2))
+        wanted = (params["ready_count"], params["min_bodies"])
+        error = wait_until_ready(ask, params["ready_timeout"], max(params["interval"], 0.2), *wanted)
         if error:
             module.fail_json(
-                msg=f"{url}: no answer within {params['ready_timeout']:g} s: {error}",
+                msg=f"{url}: not ready within {params['ready_timeout']:g} s: {error}",
                 **dict(Record(first_error=error).result(params["ready_timeout"])),
             )
     result = measure(ask, count, params["duration"], params["interval"], params["retries"])

@@ -172,7 +172,26 @@ def test_never_an_answer(serve: Serve, run_module: RunModule) -> None:
     site = serve(lambda number: (503, "starting"))
     result = run_module(http_probe, url=site.url, ready_timeout=0.5)
     assert result["failed"]
-    assert "no answer within 0.5 s: status 503: starting" in result["msg"]
+    assert "not ready within 0.5 s: status 503: starting" in result["msg"]
+
+
+def test_ready_needs_every_replica_and_a_row_of_answers(serve: Serve, run_module: RunModule) -> None:
+    def answer(number: int) -> tuple[int, str]:
+        """The first replica, then a dead one's time-out, then both."""
+        return (503, "dead") if number == 3 else (200, "a" if number < 6 else f"web-{number % 2}")
+
+    site = serve(answer)
+    settings = {"count": 2, "interval": 0.01, "ready_timeout": 20, "ready_count": 4, "min_bodies": 2}
+    result = run_module(http_probe, url=site.url, **settings)
+    assert (result["requests"], result["ok"], result["failed"]) == (2, 2, False)
+    # 4, 5, 6 and 7 are the first four right answers in a row that are not all the same.
+    assert len(site.seen) == 9
+
+
+def test_one_replica_never_comes(serve: Serve, run_module: RunModule) -> None:
+    site = serve(lambda number: (200, "a"))
+    result = run_module(http_probe, url=site.url, ready_timeout=0.5, min_bodies=2)
+    assert "answers in a row, 1 of them different" in result["msg"]
 
 
 @pytest.mark.parametrize(
