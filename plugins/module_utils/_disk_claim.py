@@ -84,20 +84,18 @@ class Claim:
         return ", ".join([*found, *(["mount"] if self.mount else [])]) or "nothing"
 
     def apply(self, host: Host) -> None:
-        """Does it."""
-        disk = self.record["path"]
-        with _disks.locked(disk):
-            if self.action == "format":
-                _partition_disk(self.record, self.site)
-            if self.action in ("format", "make"):
-                _make_file_system(self.record)
-            if self.action != "none":
-                _set_formatted(self.record)
-            part = _our_partition(self.record)
-            if self.fstab:
-                _set_fstab(host, self.path, f"PARTUUID={part.uuid} {self.path} ext4 {_OPTIONS} 0 2")
-            if self.mount:
-                _mount(_node(disk, part.number), self.path)
+        """Does it. The disk is locked, and this was decided under that lock."""
+        if self.action == "format":
+            _partition_disk(self.record, self.site)
+        if self.action in ("format", "make"):
+            _make_file_system(self.record)
+        if self.action != "none":
+            _set_formatted(self.record)
+        part = _our_partition(self.record)
+        if self.fstab:
+            _set_fstab(host, self.path, f"PARTUUID={part.uuid} {self.path} ext4 {_OPTIONS} 0 2")
+        if self.mount:
+            _mount(_node(self.record["path"], part.number), self.path)
 
 
 @dataclass(frozen=True)

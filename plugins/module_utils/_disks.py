@@ -87,6 +87,7 @@ class System:
 
 
 SYSTEM = System()
+_locks: list[int] = []
 
 
 def list_disks(system: System | None = None) -> list[dict[str, Any]]:
@@ -150,7 +151,10 @@ def not_blank(record: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def locked(path: str, seconds: float = 10) -> Iterator[None]:
-    """Keeps udevd away from a whole disk: it would read the partition table again while we work on the partitions."""
+    """Keeps other runs of ours away from a whole disk, and udevd, which would read its partition table meanwhile.
+
+    Tools that are started under the lock inherit it, so a tool that outlives its killed parent is still waited for.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = time.monotonic() + seconds
@@ -161,12 +165,15 @@ def locked(path: str, seconds: float = 10) -> Iterator[None]:
             except OSError as exc:
                 if time.monotonic() > end:
                     raise DiskError(
-                        f"{path} is locked by another program for more than {seconds:.0f} s; is another run writing "
-                        "to it? See: lsof " + path
+                        f"{path} has been locked by another program for {seconds:.0f} s; is another run writing to it? "
+                        f"See: lsof {path}"
                     ) from exc
                 time.sleep(0.05)
+        _locks.append(fd)
         yield
     finally:
+        if fd in _locks:
+            _locks.remove(fd)
         os.close(fd)
 
 
@@ -190,7 +197,9 @@ def run_tool(*words: str) -> tuple[int, str, str]:
     """Runs a system tool in the C locale, wherever the login's PATH points; exit status, output, errors."""
     environment = {**os.environ, "LC_ALL": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            words, capture_output=True, text=True, check=False, env=environment, pass_fds=tuple(_locks)
+        )
     except FileNotFoundError as exc:
         raise DiskError(f"the program {words[0]} is missing on this host") from exc
     return done.returncode, done.stdout, done.stderr

@@ -38,7 +38,7 @@ from typing import Any
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt
 from ansible_collections.kiban.baremetal.plugins.module_utils._disks import MIB
 
-__all__ = ["ImageError", "Request", "Result", "already_there", "refusal", "wait_for_other_writer", "write_image"]
+__all__ = ["ImageError", "Request", "Result", "already_there", "refusal", "write_image"]
 
 _CHUNK = MIB
 _BUFFER = 4 * MIB
@@ -109,38 +109,8 @@ def refusal(record: dict[str, Any], request: Request) -> str | None:
     return f"{'; '.join(content)}. Nothing was touched. To overwrite this disk, name its serial number under wipe"
 
 
-def wait_for_other_writer(record: dict[str, Any], patience: float = 1800.0) -> bool:
-    """Waits while a writer of an earlier run, whose control host is gone, is still at work; True if there was one.
-
-    Only a disk with our half-written mark can have one. Whoever else holds a disk is none of our business.
-    """
-    mark = record["kiban"]
-    if mark is None or mark["purpose"] != "system" or mark["complete"]:
-        return False
-    waited = False
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if not _held(record["path"]):
-            return waited
-        waited = True
-        time.sleep(1)
-    raise ImageError(f"another process has been writing to {record['path']} for {patience:.0f} s and does not end")
-
-
-def _held(path: str) -> bool:
-    if not stat.S_ISBLK(os.stat(path).st_mode):
-        return False
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL))
-    except OSError as exc:
-        if exc.errno == errno.EBUSY:
-            return True
-        raise ImageError(f"{path} cannot be opened for writing: {exc.strerror}. Nothing was touched") from exc
-    return False
-
-
 def write_image(record: dict[str, Any], request: Request) -> Result:
-    """Writes the image. refusal() has been asked before."""
+    """Writes the image. The disk is locked, and refusal() has been asked under that lock."""
     started = time.monotonic()
     for attempt in (1, 2):
         try:
@@ -169,7 +139,7 @@ def _write(record: dict[str, Any], request: Request, stream: _Stream) -> tuple[i
             f"{request.url} is not a disk image with a GPT for {block}-byte sectors, which {record['path']} has. "
             "Nothing was touched"
         )
-    with _disks.locked(record["path"]), _target(record["path"]) as disk:
+    with _target(record["path"]) as disk:
         if disk.size < image.disk_bytes:
             raise ImageError(
                 f"{record['path']} (serial number {record['serial_number']}) has {disk.size} bytes, "

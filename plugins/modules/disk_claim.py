@@ -110,6 +110,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disks
 
 HOST = _disk_claim.Host()
+# A process that outlived its killed run is waited for this long (seconds).
+PATIENCE = 600.0
 
 
 class Failure(Exception):
@@ -121,12 +123,27 @@ class Failure(Exception):
         self.done = list(done)
 
 
+def decide(params: dict[str, Any], disks: Sequence[str]) -> tuple[list[_disk_claim.Claim], list[str]]:
+    records = _disks.list_disks()
+    return _disk_claim.decide(records, disks, params["wipe"], params["site"], params["mount_base"], HOST)
+
+
+def apply(params: dict[str, Any], step: _disk_claim.Claim | _disk_claim.Release) -> None:
+    if isinstance(step, _disk_claim.Release):
+        step.apply(HOST)
+        return
+    with _disks.locked(step.record["path"], PATIENCE):
+        # Once more, now that nobody else of us can write: a run that was thought dead may just have ended.
+        again, refused = decide(params, [step.serial])
+        if refused:
+            raise _disk_claim.ClaimError(refused[0])
+        again[0].apply(HOST)
+
+
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     steps: list[_disk_claim.Claim] | list[_disk_claim.Release]
     if params["state"] == "present":
-        steps, refused = _disk_claim.decide(
-            _disks.list_disks(), params["disks"], params["wipe"], params["site"], params["mount_base"], HOST
-        )
+        steps, refused = decide(params, params["disks"])
         if refused:
             raise Failure("Nothing was touched. " + ". ".join(refused), refused)
     else:
@@ -135,7 +152,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     for step in steps if not check_mode else []:
         try:
             if step.changed:
-                step.apply(HOST)
+                apply(params, step)
                 done.append(f"{step.serial}: {step.words()}")
         except (_disks.DiskError, _disk_claim.ClaimError, OSError) as exc:
             raise Failure(

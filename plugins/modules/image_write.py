@@ -126,6 +126,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _image_writer
 
+# A writer that outlived its killed run, or a slow one of another run, is waited for this long (seconds).
+PATIENCE = 1800.0
 # One of these exists in the deploy ramdisk and nowhere else.
 RAMDISK_MARKERS = ("/etc/kiban/ramdisk", "/usr/lib/kiban/ramdisk-id")
 
@@ -140,9 +142,15 @@ def run(request: _image_writer.Request, serial_number: str, check_mode: bool) ->
         raise _disks.DiskError(f"url must begin with http:// or https://, not {request.url!r}")
     if len(request.sha256) != 64 or set(request.sha256.lower()) - set("0123456789abcdef"):
         raise _disks.DiskError(f"sha256 must be 64 hexadecimal digits, not {request.sha256!r}")
+    if check_mode:
+        return decide_and_write(request, serial_number, True)
+    # Decided under the lock: nobody else of us writes between the decision and the first write.
+    with _disks.locked(_disks.find_path(serial_number), PATIENCE):
+        return decide_and_write(request, serial_number, False)
+
+
+def decide_and_write(request: _image_writer.Request, serial_number: str, check_mode: bool) -> dict[str, Any]:
     record = _disks.find_disk(serial_number)
-    if _image_writer.wait_for_other_writer(record):
-        record = _disks.find_disk(serial_number)
     result: dict[str, Any] = {"changed": False, "path": record["path"], "image_id": request.image_id}
     if _image_writer.already_there(record, request):
         return result

@@ -187,3 +187,17 @@ def test_a_data_disk_is_recognised_without_a_record(rack: Rack) -> None:
 def test_records_are_json(rack: Rack) -> None:
     rack.disk("vda", "SYS")
     json.dumps(_disks.list_disks(rack.system))
+
+
+def test_a_lock_lasts_as_long_as_the_tools_under_it(rack: Rack) -> None:
+    path = str(rack.disk("vda", "D"))
+    with _disks.locked(path):
+        with pytest.raises(_disks.DiskError, match="has been locked by another program"), _disks.locked(path, 0.1):
+            pass
+        # a tool that goes on when its parent is gone
+        done = rack.root / "done"
+        assert _disks.run_tool("sh", "-c", f"(sleep 1; touch {done}) >/dev/null 2>&1 &")[0] == 0
+    with pytest.raises(_disks.DiskError), _disks.locked(path, 0.1):
+        pass
+    with _disks.locked(path, 30):
+        assert done.exists()

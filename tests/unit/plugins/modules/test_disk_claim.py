@@ -299,3 +299,36 @@ def test_a_stop_at_every_single_write_heals(scene: Scene, monkeypatch: pytest.Mo
     else:
         pytest.fail("never came to an end")
     assert number >= 10
+
+
+def test_another_run_that_just_ended_is_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decided as blank, but claimed by the time that the lock is free."""
+    real, calls = disk_claim.decide, []
+
+    def decide(params: dict[str, Any], disks: Any) -> Any:
+        result = real(params, disks)
+        calls.append(disks)
+        if len(calls) == 1:
+            for claim in result[0]:
+                claim.apply(scene.host)
+            put(scene.one, 20 * MIB, b"precious")
+        return result
+
+    monkeypatch.setattr(disk_claim, "decide", decide)
+    scene.run()
+    assert scene.one.read_bytes()[20 * MIB :].startswith(b"precious")
+
+
+def test_a_disk_that_changed_before_its_turn_is_not_written(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = disk_claim.decide
+
+    def decide(params: dict[str, Any], disks: Any) -> Any:
+        result = real(params, disks)
+        put(scene.two, 0, b"somebody else's")
+        return result
+
+    monkeypatch.setattr(disk_claim, "decide", decide)
+    with pytest.raises(disk_claim.Failure, match="unknown content") as caught:
+        scene.run()
+    assert caught.value.done == [f"DATA-1: {FRESH}"]
+    assert scene.two.read_bytes().startswith(b"somebody else's")
