@@ -124,7 +124,8 @@ def main() -> None:
             "active": active("kubelet.service"),
             "version": image.get("kubernetes"),
             "configured": os.path.exists("/etc/kubernetes/kubelet.conf"),
-            "initialised": os.path.exists("/etc/kubernetes/admin.conf"),
+            # kubeadm writes admin.conf long before it is done; this marker is what node_membership leaves at the end.
+            "initialised": os.path.exists("/etc/kubernetes/kiban/initialised"),
         },
         "containerd": {"active": active("containerd.service")},
         "failed": [] if in_ramdisk else failed(),
