@@ -318,7 +318,9 @@ def test_virtual_media_and_boot_override(lab: Lab, tmp_path: Path) -> None:
     system = lab.system("node2")
     media = f"{system}/VirtualMedia/Cd"
     words = ["ip", "netns", "exec", f"{PREFIX}-control", sys.executable, "-m", "http.server", "-d", str(tmp_path)]
-    with subprocess.Popen([*words, "--bind", "192.0.2.2", "8080"], stderr=subprocess.DEVNULL) as serving:
+    with subprocess.Popen(
+        [*words, "--bind", "192.0.2.2", "8080"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as serving:
         try:
             deadline = time.monotonic() + 20
             while not inside("bmc", REACHES, json.dumps(["192.0.2.2", 8080])) and time.monotonic() < deadline:
