@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._site.kubeadm import init_config, join_config
+    from ..plugin_utils._site.kubeadm import init_config, join_config, patches
     from ..plugin_utils._site.load import load_site
     from ..plugin_utils._site.model import Server, Site, SiteError
     from ..plugin_utils._site.plan import node_labels
@@ -42,6 +42,10 @@ def kubeadm_init_config(data: Mapping[str, Any], name: str, image_tags: Mapping[
 def kubeadm_join_config(data: Mapping[str, Any], name: str, token: str) -> str:
     _site, server = _server(data, name)
     return join_config(server, token)
+
+
+def kubeadm_patches(data: Mapping[str, Any], name: str) -> dict[str, str]:
+    return patches(_server(data, name)[0])
 
 
 def server_files(data: Mapping[str, Any], name: str, authorized_key: str) -> list[dict[str, str]]:
@@ -84,6 +88,7 @@ class FilterModule:
             "image_tags": image_tags,
             "kubeadm_init_config": kubeadm_init_config,
             "kubeadm_join_config": kubeadm_join_config,
+            "kubeadm_patches": kubeadm_patches,
             "node_label_manifests": node_label_manifests,
             "server_files": server_files,
         }

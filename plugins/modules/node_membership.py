@@ -40,6 +40,10 @@ options:
   discovery:
     description: The kubeconfig without credentials that a joining server verifies the API server with.
     type: str
+  patches:
+    description: Files for kubeadm's patches directory C(/etc/kubernetes/kiban/patches), content by name.
+    type: dict
+    default: {}
   registered:
     description:
       - Whether the API knows the node. A server that is set up but whose Node object is gone gets its kubelet
@@ -142,12 +146,15 @@ def write_private(path: str, text: str) -> None:
     os.replace(f"{path}.new", path)
 
 
-def start(state: str, config: str, discovery: str) -> None:
+def start(state: str, config: str, discovery: str, patches: dict[str, str]) -> None:
     again = os.path.exists(f"{DIRECTORY}/started")
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
     write_private(f"{DIRECTORY}/kubeadm.yaml", config)
     if discovery:
         write_private(f"{DIRECTORY}/discovery.yaml", discovery)
+    os.makedirs(f"{DIRECTORY}/patches", mode=0o700, exist_ok=True)
+    for name, text in patches.items():
+        write_private(f"{DIRECTORY}/patches/{os.path.basename(name)}", text)
     write_private(f"{DIRECTORY}/started", "")
     subprocess.run(["systemctl", "reset-failed", UNIT], capture_output=True, check=False)
     # The marker is written by the unit itself: it says what kubeadm did even when nobody is left to ask.
@@ -190,6 +197,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["initialised", "joined"], "required": True},
             "config": {"type": "str", "required": True, "no_log": True},
             "discovery": {"type": "str"},
+            "patches": {"type": "dict", "default": {}},
             "registered": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 900},
         },
@@ -209,7 +217,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         if not running:
-            start(state, params["config"], params["discovery"] or "")
+            start(state, params["config"], params["discovery"] or "", params["patches"])
         wait(state, params["timeout"])
     except MembershipError as exc:
         module.fail_json(msg=str(exc), log=exc.log)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +16,12 @@ import yaml
 
 from .model import Server, Site
 
-__all__ = ["init_config", "join_config"]
+__all__ = ["init_config", "join_config", "patches"]
 
 _API = "kubeadm.k8s.io/v1beta4"
 API_PORT = 6443
+_PATCHES = "/etc/kubernetes/kiban/patches"
+_STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 # kubeadm's defaults are for servers that start a container in a second. These are three times what a server
 # needs that is emulated in software on a busy two-core host.
@@ -46,6 +49,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "localAPIEndpoint": {"advertiseAddress": server.addresses["node"], "bindPort": API_PORT},
             "nodeRegistration": _registration(server),
             "timeouts": _TIMEOUTS,
+            **({"patches": {"directory": _PATCHES}} if patches(site) else {}),
         },
         {
             "apiVersion": _API,
@@ -84,6 +88,17 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
         },
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def patches(site: Site) -> dict[str, str]:
+    """Patches for kubeadm's static pods, by file name: none unless the model asks for it."""
+    liveness = dict(site.cluster.extra_args.get("liveness", {}))
+    if not liveness:
+        return {}
+    return {
+        f"{pod}+strategic.json": json.dumps({"spec": {"containers": [{"name": pod, "livenessProbe": liveness}]}})
+        for pod in _STATIC_PODS
+    }
 
 
 def join_config(server: Server, token: str) -> str:

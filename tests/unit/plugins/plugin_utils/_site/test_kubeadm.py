@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.filter.site import FilterModule
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import digests, machine_id, node_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
@@ -49,6 +51,27 @@ def test_init_registers_the_server_with_its_node_address(site: Any) -> None:
     assert init["nodeRegistration"]["name"] == "cp1"
     assert init["nodeRegistration"]["kubeletExtraArgs"] == [{"name": "node-ip", "value": "198.51.100.11"}]
     assert init["localAPIEndpoint"] == {"advertiseAddress": "198.51.100.11", "bindPort": 6443}
+
+
+def test_patches_are_for_the_liveness_probes_that_the_model_states(site: Any) -> None:
+    init = documents(site)["InitConfiguration"]
+    assert init["patches"] == {"directory": "/etc/kubernetes/kiban/patches"}
+    files = FilterModule().filters()["kubeadm_patches"](site_vars(site), "cp1")
+    assert sorted(files) == [
+        "etcd+strategic.json",
+        "kube-apiserver+strategic.json",
+        "kube-controller-manager+strategic.json",
+        "kube-scheduler+strategic.json",
+    ]
+    (container,) = json.loads(files["etcd+strategic.json"])["spec"]["containers"]
+    assert container == {"name": "etcd", "livenessProbe": {"failureThreshold": 60, "timeoutSeconds": 30}}
+
+
+def test_nothing_is_patched_unasked(site: Any) -> None:
+    parts = {key: value for key, value in site.cluster.extra_args.items() if key != "liveness"}
+    plain = replace(site, cluster=replace(site.cluster, extra_args=parts))
+    assert patches(plain) == {}
+    assert "patches" not in documents(plain)["InitConfiguration"]
 
 
 def test_join_verifies_the_api_server_by_the_discovery_file(site: Any) -> None:
