@@ -21,7 +21,7 @@ options:
     type: path
     required: true
   recipes:
-    description: Directory of the recipes, C(files) of the role M(kiban.baremetal.image#role).
+    description: Directory of the recipes, C(files) of the role P(kiban.baremetal.image#role).
     type: path
     required: true
   packages:

@@ -56,7 +56,7 @@ def debian_argument_spec() -> dict[str, Any]:
         "suite": {"type": "str", "default": "trixie"},
         "components": {"type": "list", "elements": "str", "default": ["main"]},
         "mirror": {"type": "str", "default": ""},
-        "keyring": {"type": "str", "default": ""},
+        "keyring": {"type": "str", "default": "", "no_log": False},
         "epoch": {"type": "int", "default": 1754697600},
         "refresh": {"type": "bool", "default": False},
         "kernel_args": {"type": "str", "required": True},
