@@ -32,7 +32,7 @@ chmod 0700 "$root/root" "$root/root/.ssh"
 printf '{"id": "%s", "kubernetes": "%s", "bundle": "%s"}\n' "$ID" "$KUBERNETES" "$BUNDLE_ID" > "$root/etc/kiban/image.json"
 
 # Nothing of this machine, nothing of one server
-rm -f "$root"/etc/ssh/ssh_host_* "$root"/var/lib/dbus/machine-id "$root"/etc/hostname "$root"/{vmlinuz,initrd.img}*
+rm -f "$root"/etc/ssh/ssh_host_* "$root"/etc/nvme/{hostid,hostnqn} "$root"/var/lib/dbus/machine-id "$root"/etc/hostname "$root"/{vmlinuz,initrd.img}*
 rm -f "$root"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/boot/initrd.img-* "$root"/var/lib/systemd/{random-seed,credential.secret}
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/{apt,debconf,ldconfig}/* "$root"/var/log/*.log "$root"/var/log/apt
 : > "$root/etc/machine-id"
