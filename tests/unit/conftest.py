@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 from ansible.plugins.loader import init_plugin_loader
+from hypothesis import settings
+
+# A busy machine stops for a quarter of a second now and then: a time limit for one example measures that, not the code.
+settings.register_profile("kiban", deadline=None)
+settings.load_profile("kiban")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
