@@ -93,7 +93,7 @@ test-newest: root ## unit and sanity tests with the newest ansible-core, in a De
 	tests/newest/run
 
 bench-first-light: root .venv ## stage timeline of a site run, and its ratio to a bare script
-	tests/bench/first_light $(ARGS)
+	python tests/bench/first_light/bench.py $(ARGS)
 
 ##### The rest
 
