@@ -11,7 +11,7 @@ import hashlib
 import typing as t
 import xml.etree.ElementTree as ET
 
-__all__ = ["METADATA", "disk_path", "domain_xml", "fingerprint", "nvram_path", "pool_xml"]
+__all__ = ["METADATA", "disk_path", "domain_xml", "fingerprint", "nvram_path"]
 
 METADATA = "https://github.com/kiban/kiban.baremetal/lab"
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -129,10 +129,3 @@ def _nvme(commandline: ET.Element, path: str, serial: str, index: int) -> None:
     device = f"nvme,drive=nvme{index},serial={serial},bus=pcie.0,addr=0x{0x10 + index:x}"
     for value in ("-drive", options, "-device", device):
         _add(commandline, f"{{{QEMU}}}arg", value=value)
-
-
-def pool_xml(name: str, path: str) -> str:
-    pool = ET.Element("pool", {"type": "dir"})
-    _add(pool, "name", name)
-    _add(_add(pool, "target"), "path", path)
-    return ET.tostring(pool, encoding="unicode")

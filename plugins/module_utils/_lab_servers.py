@@ -23,7 +23,6 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab_domain import
     disk_path,
     domain_xml,
     nvram_path,
-    pool_xml,
 )
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import start_time
 
@@ -51,7 +50,6 @@ class Rack:
         self.servers: list[dict[str, t.Any]] = params["servers"]
         self.directory: str = params["directory"]
         self.netns: str = params["netns"]
-        self.pool: str = params["pool"]
         self.check = check
         self.actions: list[str] = []
         self._call = ["virsh", "-q", "-c", params["uri"]]
@@ -150,7 +148,6 @@ class Rack:
         if not self.check:
             for part in ("console", "disks", "media"):
                 os.makedirs(self.path(part), mode=0o700, exist_ok=True)
-        self._pool_present()
         defined, running = self._domains("--all"), self._domains()
         wanted = {server["name"] for server in self.servers}
         for name in sorted(defined - wanted):
@@ -169,20 +166,6 @@ class Rack:
             and not os.path.exists(self.path("media", f"{server['name']}.iso"))
             and _checksum(domain_xml(server, self._lab)) in self._stamp(server["name"])
         )
-
-    def _pool_present(self) -> None:
-        try:
-            pools = set(self.virsh("pool-list", "--all", "--name").split())
-            active = set(self.virsh("pool-list", "--name").split())
-        except LabError:
-            if not self.check:
-                raise
-            pools = active = set()
-        if self.pool not in pools and self._todo(f"define pool {self.pool}"):
-            self.virsh("pool-define", "/dev/stdin", stdin=pool_xml(self.pool, self.path("media")))
-            self.virsh("pool-autostart", self.pool)
-        if self.pool not in active and self._todo(f"start pool {self.pool}"):
-            self.virsh("pool-start", self.pool)
 
     def _cut_off(self) -> None:
         """Power off servers whose network namespace was deleted under them."""

@@ -51,10 +51,6 @@ options:
     description: QEMU.
     type: path
     default: /usr/bin/qemu-system-x86_64
-  pool:
-    description: Name of the storage pool that BMCs keep virtual media in.
-    type: str
-    default: default
   servers:
     description: The servers, as the filter P(kiban.baremetal.lab_layout#filter) makes them.
     type: list
@@ -178,7 +174,6 @@ def main() -> None:
             "firmware": {"type": "path", "default": "/usr/share/OVMF/OVMF_CODE_4M.fd"},
             "firmware_variables": {"type": "path", "default": "/usr/share/OVMF/OVMF_VARS_4M.fd"},
             "emulator": {"type": "path", "default": "/usr/bin/qemu-system-x86_64"},
-            "pool": {"type": "str", "default": "default"},
             "servers": {"type": "list", "elements": "dict", "default": [], "options": server},
         },
         supports_check_mode=True,

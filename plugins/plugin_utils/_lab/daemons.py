@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,6 @@ auth_unix_ro = "none"
 auth_unix_rw = "none"
 log_level = 3
 log_outputs = "3:stderr"
-host_uuid_source = "machine-id"
 """
 
 
@@ -62,7 +62,6 @@ def files(
     bmcs = {
         "directory": directory,
         "uri": libvirt_uri(directory),
-        "pool": settings["pool"],
         "port": BMC_PORT,
         "firmware": settings["firmware"],
         "firmware_variables": settings["firmware_variables"],
@@ -73,8 +72,10 @@ def files(
     }
     contents = {
         "bmc/bmcs.json": json.dumps(bmcs, indent=2, sort_keys=True) + "\n",
-        "frr/frr.conf": f"hostname tor\nlog stdout\n{static}",
-        "libvirt/etc/libvirtd.conf": _LIBVIRTD_CONF,
+        **{f"frr/etc/{name}.conf": "hostname tor\n" for name in settings["router_daemons"]},
+        "frr/etc/staticd.conf": f"hostname tor\n{static}",
+        # Without this libvirt asks the firmware of the machine, or a machine id that may not be there.
+        "libvirt/etc/libvirtd.conf": f'{_LIBVIRTD_CONF}host_uuid = "{uuid.uuid5(uuid.NAMESPACE_URL, directory)}"\n',
         "libvirt/etc/qemu.conf": _QEMU_CONF,
         "libvirt/etc/virtlogd.conf": 'log_outputs = "3:stderr"\n',
     }
@@ -142,19 +143,21 @@ def _router(directory: str, netns: str, names: Sequence[str]) -> list[dict[str, 
     started: list[str] = []
     found = []
     for name in names:
-        argv = [f"{FRR_DIRECTORY}/{name}", "-f", f"{frr}/frr.conf", "-z", f"{frr}/zserv.api", "--vty_socket", frr]
-        argv += ["-i", f"{frr}/{name}.pid", "-u", "root", "-g", "frrvty", "-P", "0"]
         found.append(
             {
                 "name": name,
                 "netns": netns,
-                "argv": argv,
-                "files": [f"{frr}/frr.conf"],
+                "argv": [f"{FRR_DIRECTORY}/{name}", "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout"],
+                # Not all of FRR's daemons can be told where their files are: each sees the lab's in the usual places.
+                "binds": [{"source": f"{frr}/etc", "target": "/etc/frr"}, {"source": f"{frr}/run", "target": "/run"}],
+                "before": [["/usr/bin/mkdir", "-p", f"{frr}/run/frr"]],
+                # mgmtd, where there is one, reads the static routes in place of staticd.
+                "files": [f"{frr}/etc/{item}.conf" for item in dict.fromkeys((name, "staticd"))],
                 "requires": list(started),
-                "ready_unix": f"{frr}/{name}.vty",
+                "ready_unix": f"{frr}/run/frr/{name}.vty",
             }
         )
-        # Each daemon talks to the ones before it: zebra, and mgmtd where there is one.
+        # Each daemon talks to the ones before it: zebra, and mgmtd.
         if name in ("mgmtd", "zebra"):
             started.append(name)
     return found

@@ -26,7 +26,6 @@ def configure(configuration: dict, name: str) -> dict:
         "AUTH_FILE": os.path.join(configuration["directory"], "htpasswd"),
         "STATE_DIR": os.path.join(home, "state"),
         "FEATURE_SET": "full",
-        "STORAGE_POOL": configuration["pool"],
         # A BMC of the lab fetches media over plain HTTP from the control host.
         "VMEDIA_VERIFY_SSL": False,
         "BOOT_LOADER_MAP": {"UEFI": {"x86_64": configuration["firmware"]}, "Legacy": {"x86_64": None}},

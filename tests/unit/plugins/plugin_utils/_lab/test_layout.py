@@ -35,7 +35,6 @@ def settings(checkout: Path) -> dict[str, Any]:
         "router_daemons": defaults["lab_router_daemons"],
         "firmware": defaults["lab_firmware"],
         "firmware_variables": defaults["lab_firmware_variables"],
-        "pool": "default",
     }
 
 
@@ -96,7 +95,7 @@ def test_identities_are_stable_and_unique(
 
 
 def test_pods_and_services_are_routed(rack: dict[str, Any]) -> None:
-    text = next(item["content"] for item in rack["files"] if item["path"].endswith("frr.conf"))
+    text = next(item["content"] for item in rack["files"] if item["path"].endswith("staticd.conf"))
     assert "ip route 10.244.21.0/24 198.51.100.21\n" in text
     assert "ip route 10.96.0.0/16 198.51.100.11\n" in text
 
