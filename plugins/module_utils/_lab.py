@@ -45,13 +45,14 @@ def setns(path: str) -> None:
 
 
 def unshare_mounts(binds: t.Sequence[tuple[str, str]]) -> None:
-    """Give this process mounts of its own, with directories laid over others in it."""
+    """Give this process mounts of its own, with directories (made if missing) or files laid over others in it."""
     libc = _libc()
     _check(libc.unshare(CLONE_NEWNS), "cannot make a mount namespace")
     _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "cannot make mounts private")
     for source, target in binds:
-        os.makedirs(source, exist_ok=True)
-        os.makedirs(target, exist_ok=True)
+        if not os.path.isfile(source):
+            os.makedirs(source, exist_ok=True)
+            os.makedirs(target, exist_ok=True)
         _check(
             libc.mount(source.encode(), os.path.realpath(target).encode(), None, MS_BIND, None),
             f"cannot mount {source} on {target}",

@@ -59,13 +59,13 @@ options:
         type: dict
         default: {}
       binds:
-        description: Directories to lay over others, for this daemon only.
+        description: Directories or files to lay over others, for this daemon only.
         type: list
         elements: dict
         default: []
         suboptions:
           source:
-            description: Directory that the daemon sees.
+            description: Directory, made if it is missing, or file that the daemon sees.
             type: path
             required: true
           target:

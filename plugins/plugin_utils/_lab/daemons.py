@@ -27,7 +27,13 @@ _LIBVIRT_PLACES = {
     "cache": "/var/cache/libvirt",
     "log": "/var/log/libvirt",
     "run": "/run",
+    "passwd": "/etc/passwd",
+    "group": "/etc/group",
 }
+# libvirt does not start without these names, although nothing runs under them here; on Debian 12 only a package that
+# would start a libvirt of the machine's own makes them.
+_PASSWD = "root:x:0:0:root:/root:/bin/sh\nlibvirt-qemu:x:0:0::/:/usr/sbin/nologin\n"
+_GROUP = "root:x:0:\nlibvirt-qemu:x:0:\nlibvirt:x:0:\nkvm:x:0:\n"
 _QEMU_CONF = """# QEMU runs as root without confinement, so that it starts in a tenth of the time.
 user = "root"
 group = "root"
@@ -77,6 +83,8 @@ def files(
         # Without this libvirt asks the firmware of the machine, or a machine id that may not be there.
         "libvirt/etc/libvirtd.conf": f'{_LIBVIRTD_CONF}host_uuid = "{uuid.uuid5(uuid.NAMESPACE_URL, directory)}"\n',
         "libvirt/etc/qemu.conf": _QEMU_CONF,
+        "libvirt/group": _GROUP,
+        "libvirt/passwd": _PASSWD,
         "libvirt/etc/virtlogd.conf": 'log_outputs = "3:stderr"\n',
     }
     return [{"path": f"{directory}/{path}", "content": content, "mode": "0600"} for path, content in contents.items()]
@@ -170,7 +178,7 @@ def _libvirt(directory: str, netns: str, name: str, socket: str, requires: list[
         "netns": netns,
         "argv": [f"/usr/sbin/{name}", "-f", f"/etc/libvirt/{name}.conf"],
         "binds": [{"source": f"{libvirt}/{source}", "target": target} for source, target in _LIBVIRT_PLACES.items()],
-        "files": [f"{libvirt}/etc/{name}.conf", f"{libvirt}/etc/qemu.conf"],
+        "files": [f"{libvirt}/{item}" for item in (f"etc/{name}.conf", "etc/qemu.conf", "passwd", "group")],
         "requires": requires,
         "ready_unix": f"{libvirt}/run/libvirt/{socket}",
     }
