@@ -337,6 +337,7 @@ def test_virtual_media_and_boot_override(lab: Lab, tmp_path: Path) -> None:
     assert str(kept) not in lab.virsh("domblklist", "node2", "--inactive")
 
 
+@pytest.mark.slow
 def test_killed_runs_are_run_again(lab: Lab) -> None:
     print(f"KIBAN_SEED={SEED}")
     chance = random.Random(SEED)
