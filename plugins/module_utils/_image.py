@@ -184,7 +184,25 @@ class Images:
     # recipes and results
 
     def recipe(self, what: str, name: str, arguments: list[str], place: Path, environment: dict[str, str]) -> str:
-        return run(what, ["bash", str(self.recipes / name), *arguments], place, environment)
+        """Run a recipe. Its processes and mounts are its own and go with us, however we end.
+
+        Otherwise a killed run would leave /dev/shm and more mounted below a directory that the next run removes.
+        """
+        command = ["bash", str(self.recipes / name), *arguments]
+        if os.geteuid() == 0:
+            space = [
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ]
+            # unshare itself does not listen to SIGTERM
+            command = ["setpriv", "--pdeathsig", "KILL", *space, *command]
+        return run(what, command, place, environment)
 
     @staticmethod
     def identity(key: str) -> str:

@@ -104,7 +104,8 @@ CONTENT: dict[str, tuple[Callable[[Path], None], str]] = {
     "md-0.90": (_md090, "linux_raid_member"),
     "luks1": (_luks(1), "crypto_LUKS"),
     "luks2": (_luks(2), "crypto_LUKS"),
-    "zfs": (_zfs, "zfs_member"),
+    # No tool here makes a whole pool, so some versions of wipefs take the labels for unknown content.
+    "zfs": (_zfs, "holds"),
     "xfs": (lambda path: put(path, 0, b"XFSB\0\0\x10\0"), "holds"),
     "btrfs": (lambda path: put(path, 65536 + 64, b"_BHRfS_M"), "holds"),
     "bcache": (

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -198,3 +201,31 @@ def test_the_other_section_of_the_manifest_stays(images: Images) -> None:
     (images.place / "manifest.json").write_text(json.dumps({"ramdisk": {"id": "r"}}))
     publish(images, result(images, "disk"))
     assert images.manifest()["ramdisk"] == {"id": "r"}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_killed_run_leaves_neither_mounts_nor_processes(images: Images, tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    steps = [f"mkdir {place}", f"mount -t tmpfs tmpfs {place}", f"touch {tmp_path}/mounted", f"sleep 300.{os.getpid()}"]
+    (tmp_path / "recipes/mounts.sh").write_text("\n".join(steps))
+    child = os.fork()
+    if child == 0:
+        images.recipe("a recipe", "mounts.sh", [], tmp_path, {})
+        os._exit(0)
+    for _ in range(100):
+        if (tmp_path / "mounted").exists():
+            break
+        time.sleep(0.1)
+    sleeps = ["pgrep", "-f", f"^sleep 300.{os.getpid()}"]
+    assert subprocess.run(sleeps, check=False, capture_output=True).returncode == 0, "the recipe runs"
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    for _ in range(50):
+        if subprocess.run(sleeps, check=False, capture_output=True).returncode != 0:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a process of the recipe lives on")
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
