@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._site.kubeadm import init_config, join_config, patches
+    from ..plugin_utils._site.kubeadm import cluster_dns, init_config, join_config, patches
     from ..plugin_utils._site.load import load_site
     from ..plugin_utils._site.model import Server, Site, SiteError
     from ..plugin_utils._site.plan import node_labels
@@ -22,14 +22,19 @@ else:
     IMPORT_ERROR = None
 
 
-def _server(data: Mapping[str, Any], name: str) -> tuple[Site, Server]:
+def _site(data: Mapping[str, Any]) -> Site:
     if IMPORT_ERROR is not None:
         raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
     try:
-        site = load_site(data)
-        return site, site.server(name)
+        return load_site(data)
     except SiteError as exc:
         raise AnsibleFilterError(f"not a site model: {exc}") from exc
+
+
+def _server(data: Mapping[str, Any], name: str) -> tuple[Site, Server]:
+    site = _site(data)
+    try:
+        return site, site.server(name)
     except KeyError as exc:
         raise AnsibleFilterError(f"the site has no server '{name}'") from exc
 
@@ -70,6 +75,10 @@ def _mode(path: str) -> str:
     return "0444" if path == "/etc/machine-id" else "0644"
 
 
+def cluster_dns_manifests(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [cluster_dns(_site(data))]
+
+
 def node_label_manifests(data: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
     """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
     servers = [_server(data, name)[1] for name in names]
@@ -85,6 +94,7 @@ _TAGGED = ("coredns", "etcd")
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "cluster_dns_manifests": cluster_dns_manifests,
             "image_tags": image_tags,
             "kubeadm_init_config": kubeadm_init_config,
             "kubeadm_join_config": kubeadm_join_config,

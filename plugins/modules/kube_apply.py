@@ -53,7 +53,7 @@ options:
     description:
       - Seconds. How long a busy or absent API server is asked again, and how long a deletion may take.
     type: int
-    default: 60
+    default: 180
     version_added: 0.1.0
 """
 
@@ -236,7 +236,8 @@ class Present:
                     change.add(doc, "created" if new else "configured", text)
 
     def apply(self, docs: list[dict]) -> None:
-        self.kube.run(["apply", *self.flags, "--filename=-"], docs)
+        # The server knows its fields; kubectl would first fetch megabytes of schema to say the same.
+        self.kube.run(["apply", *self.flags, "--validate=false", "--filename=-"], docs)
         definitions = [f"crd/{doc['metadata']['name']}" for doc in docs if doc["kind"] == "CustomResourceDefinition"]
         if definitions:
             wait = f"--timeout={int(self.kube.timeout)}s"
@@ -274,7 +275,7 @@ def main() -> None:
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             manifests={"type": "raw", "required": True},
             force_conflicts={"type": "bool", "default": False},
-            timeout={"type": "int", "default": 60},
+            timeout={"type": "int", "default": 180},
         ),
         supports_check_mode=True,
         no_log=True,  # keeps the manifests, which may hold Secrets, out of the system log

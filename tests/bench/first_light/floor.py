@@ -22,12 +22,20 @@ from pathlib import Path
 
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
 TOKEN = "abcdef.0123456789abcdef"
 FETCH = "import shutil as s,sys,urllib.request as u; s.copyfileobj(u.urlopen(sys.argv[1]), sys.stdout.buffer, 1<<20)"
+
+
+def add(archive: tarfile.TarFile, files: dict[str, str]) -> None:
+    for path, content in files.items():
+        info = tarfile.TarInfo(path.lstrip("/"))
+        info.size = len(content.encode())
+        info.mode = 0o600 if ".ssh" in path else 0o644
+        archive.addfile(info, BytesIO(content.encode()))
 
 
 class Rack:
@@ -82,11 +90,7 @@ class Rack:
         """The files that make the image this server, as one tar stream."""
         buffer = BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for path, content in node_files(self.site, server, self.key).items():
-                info = tarfile.TarInfo(path.lstrip("/"))
-                info.size = len(content.encode())
-                info.mode = 0o600 if ".ssh" in path else 0o644
-                archive.addfile(info, BytesIO(content.encode()))
+            add(archive, node_files(self.site, server, self.key))
         return buffer.getvalue()
 
     def install(self, server) -> None:
@@ -130,7 +134,12 @@ class Rack:
     def init(self, server) -> None:
         tags = {e["name"]: e["reference"].rsplit(":", 1)[1] for e in self.bundle["artifacts"] if e["kind"] == "image"}
         config = init_config(self.site, server, {name: tags[name] for name in ("etcd", "coredns")})
-        done = self.ssh(server, "cat > /root/init.yaml; kubeadm init --config /root/init.yaml", input=config.encode())
+        buffer = BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            files = {"root/init.yaml": config}
+            files |= {f"etc/kubernetes/kiban/patches/{name}": text for name, text in patches(self.site).items()}
+            add(archive, files)
+        done = self.ssh(server, "tar -C / -xf -; kubeadm init --config /root/init.yaml", input=buffer.getvalue())
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "initialised")

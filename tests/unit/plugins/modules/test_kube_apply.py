@@ -113,7 +113,7 @@ def test_a_new_kind_is_waited_for(kubectl: Make, run_module: RunModule) -> None:
     fake = kubectl(
         Call(("diff",), out=diff, rc=1),
         Call(("apply",)),
-        Call(("wait", "--for=condition=Established", "--timeout=60s", "crd/foos.x.io")),
+        Call(("wait", "--for=condition=Established", "--timeout=180s", "crd/foos.x.io")),
     )
     assert run_module(kube_apply, manifests=[CRD], **fake.options)["changed"] is True
     fake.assert_all_made()

@@ -53,6 +53,15 @@ def test_init_registers_the_server_with_its_node_address(site: Any) -> None:
     assert init["localAPIEndpoint"] == {"advertiseAddress": "198.51.100.11", "bindPort": 6443}
 
 
+@pytest.mark.parametrize(("resolvers", "forwards"), [((), False), (("192.0.2.53",), True)])
+def test_cluster_dns_forwards_only_where_the_site_has_resolvers(site: Any, resolvers: Any, forwards: bool) -> None:
+    data = site_vars(replace(site, dns=resolvers))
+    (config,) = FilterModule().filters()["cluster_dns_manifests"](data)
+    assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("kube-system", "coredns")
+    assert ("forward . /etc/resolv.conf" in config["data"]["Corefile"]) is forwards
+    assert config["data"]["Corefile"].count("{") == config["data"]["Corefile"].count("}")
+
+
 def test_patches_are_for_the_liveness_probes_that_the_model_states(site: Any) -> None:
     init = documents(site)["InitConfiguration"]
     assert init["patches"] == {"directory": "/etc/kubernetes/kiban/patches"}
