@@ -19,7 +19,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test test-rack molecule test-newest bench-first-light docs lock clean
+        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -82,6 +82,9 @@ sanity: .venv ## ansible-test sanity
 
 build-test: .venv ## build the collection, install it in an empty place, use it from there
 	tests/build/run
+
+integration: root .venv ## the modules for Kubernetes against the bundle's own API server
+	pytest tests/integration
 
 test-rack: root .venv ## tests on the running virtual rack
 	pytest -m rack tests/rack

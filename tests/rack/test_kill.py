@@ -79,7 +79,7 @@ def test_killed_runs_end_in_a_whole_rack(tmp_path: Path) -> None:
     (rack.SITE_DIR / "kubeconfig").unlink(missing_ok=True)
     kills: list[str] = []
     while len(kills) < KILLS:
-        status = run_for(chance.uniform(8, 75), events)
+        status = run_for(chance.uniform(10, 120), events)
         last = (events.read_text().splitlines() or ["{}"])[-1]
         task = json.loads(last).get("task", "the start")
         disks.look()

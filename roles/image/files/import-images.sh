@@ -1,14 +1,10 @@
 #!/bin/bash
 # Container images into a containerd root that a node starts with: import-images.sh BIN ROOT IMAGE...
-# Runs the containerd that the nodes will run, without its CRI part, in a mount namespace of its own, so that nothing stays
-# mounted however this ends. SOURCE_DATE_EPOCH by environment.
+# Runs the containerd that the nodes will run, without its CRI part. SOURCE_DATE_EPOCH by environment.
 set -euo pipefail
-if [ "${UNSHARED:-}" != 1 ]; then
-  UNSHARED=1 exec unshare --mount --pid --fork --kill-child --mount-proc --propagation private bash "$0" "$@"
-fi
 bin=$1 root=$2
 shift 2
-# In a mount namespace of our own: short paths for the sockets, and nothing that could be left behind.
+# Every recipe has a mount namespace of its own. This gives short paths for the sockets.
 mount -t tmpfs tmpfs /run
 run=/run/kiban
 mkdir -p "$run" "$root"
