@@ -36,7 +36,8 @@ _MIN_SIZE = 64 * MIB
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IMMUTABLE = 0x10
-_OPTIONS = "noatime,nofail,x-systemd.device-timeout=30s,x-systemd.before=kubelet.service"
+# The kubelet waits this long for a disk; one that comes later is mounted when it comes, see systemd.mount(5).
+_OPTIONS = "noatime,nofail,x-systemd.device-timeout=90s,x-systemd.before=kubelet.service"
 
 
 class ClaimError(Exception):
@@ -93,7 +94,7 @@ class Claim:
             _set_formatted(self.record)
         part = _our_partition(self.record)
         if self.fstab:
-            _set_fstab(host, self.path, f"PARTUUID={part.uuid} {self.path} ext4 {_OPTIONS} 0 2")
+            _set_fstab(host, self.path, _mount_line(part.uuid, self.path))
         if self.mount:
             _mount(_node(self.record["path"], part.number), self.path)
 
@@ -220,7 +221,7 @@ def _claim(record: dict[str, Any], path: str, action: str, site: str, host: Host
     node = _node(record["path"], part["number"])
     if mounted and os.path.realpath(mounted) != os.path.realpath(node):
         raise ClaimError(f"{path} is taken: {mounted} is mounted there, not {node}")
-    line = f"PARTUUID={part['uuid']} {path} ext4 {_OPTIONS} 0 2"
+    line = _mount_line(part["uuid"], path)
     return Claim(record, path, site, action, mount=not mounted, fstab=_fstab_line(host, path) != line)
 
 
@@ -362,6 +363,13 @@ def _fstab(host: Host) -> list[str]:
 
 def _is_line_of(path: str) -> Callable[[str], bool]:
     return lambda line: not line.lstrip().startswith("#") and line.split()[1:2] == [path]
+
+
+def _mount_line(part_uuid: str, path: str) -> str:
+    # The name that systemd-escape(1) gives /dev/disk/by-partuuid/<uuid>.
+    device = r"dev-disk-by\x2dpartuuid-{}.device".format(part_uuid.replace("-", r"\x2d"))
+    wanted = f"x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by={device}"
+    return f"PARTUUID={part_uuid} {path} ext4 {_OPTIONS},{wanted} 0 2"
 
 
 def _fstab_line(host: Host, path: str) -> str | None:

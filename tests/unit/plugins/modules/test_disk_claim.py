@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,12 @@ def test_blank_disks_are_claimed_once(scene: Scene) -> None:
     assert (mark["purpose"], mark["complete"], mark["site"]) == ("data", True, "lab")
     assert "No problems found" in run("sgdisk", "-v", scene.one)
     assert f"PARTUUID={mark['uuid']} {scene.base}/DATA-1 ext4 noatime,nofail" in scene.fstab
+    device = f"/dev/disk/by-partuuid/{mark['uuid']}"
+    if shutil.which("systemd-escape"):
+        unit = subprocess.run(
+            ["systemd-escape", "--path", "--suffix=device", device], capture_output=True, text=True, check=True
+        )
+        assert f",x-systemd.wanted-by={unit.stdout.strip()} 0 2" in scene.fstab, "mounted when it comes late"
     assert scene.fstab.startswith("# comment\n/dev/vda2 / ext4 defaults 0 1\n")
     before = digest(scene.one), digest(scene.two), scene.fstab
     again = scene.run()
