@@ -42,7 +42,6 @@ class ActionModule(ActionBase):
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
                 "authorized_key": {"type": "str", "required": True, "no_log": False},
-                "media_prefix": {"type": "str", "default": ""},
             }
         )
         hostvars = task_vars["hostvars"]
@@ -129,7 +128,16 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
     with open(path, encoding="utf-8") as handle:
         image_id = json.load(handle)["node"]["id"]
     files = {server.name: digests(node_files(site, server, args["authorized_key"])) for server in site.servers}
-    return Intent(image_id=image_id, files=files, media_prefix=args["media_prefix"])
+    return Intent(image_id=image_id, files=files, media_prefix=_media_prefix(site, args["site_dir"]))
+
+
+def _media_prefix(site: Site, site_dir: str) -> str:
+    """How the addresses of the media begin that this site inserts into BMCs; empty before there are any."""
+    try:
+        with open(os.path.join(site_dir, "ssh", "media_token"), encoding="ascii") as handle:
+            return f"http://{site.deploy.bmc_address}:{site.deploy.port}/{handle.read().strip()}/"
+    except FileNotFoundError:
+        return ""
 
 
 def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping[str, Mapping[str, Any]]) -> SiteState:

@@ -11,8 +11,8 @@ short_description: Web server on the control host that servers and BMCs fetch im
 version_added: 0.1.0
 description:
   - Runs C(nginx) as this user with a configuration of its own, beside any other web server of the host.
-  - What it serves is not secret by itself. Per-server media lie under names that can't be guessed, and nothing is
-    listed.
+  - The directory C(root) is served to everybody who knows a name; nothing is listed. Media hold keys of the servers, so
+    the directory C(media) is served only below a token, which is in no output.
   - A server that is running already with the same configuration is kept.
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -25,13 +25,19 @@ attributes:
     support: none
 options:
   path:
-    description: Directory for configuration, pid file and logs. The directory C(root) below it is served.
+    description:
+      - Directory for configuration, pid file and logs. The directories C(root) and C(media) below it are served.
     type: path
     required: true
   port:
     description: TCP port.
     type: int
     default: 8080
+  media_token_path:
+    description:
+      - File with the token, as M(kiban.baremetal.site_keys) makes it. The file C(media/x) is served as C(/TOKEN/x).
+        Without it C(media) is not served.
+    type: path
   addresses:
     description: Addresses to listen on. Empty means all.
     type: list
@@ -88,7 +94,7 @@ http {{
 {listen}
     root {path}/root;
     autoindex off;
-  }}
+{media}  }}
 }}
 """
 
@@ -100,12 +106,13 @@ class DeployServerError(Exception):
 class DeployServer:
     """One nginx master process, known by its pid file and its command line."""
 
-    def __init__(self, path: str, port: int, addresses: list[str]) -> None:
+    def __init__(self, path: str, port: int, addresses: list[str], token: str = "") -> None:
         self.path = path
         self.config_path = os.path.join(path, "nginx.conf")
         listen = "\n".join(f"    listen {address}:{port};" for address in addresses) or f"    listen {port};"
         user = "user root;\n" if os.geteuid() == 0 else ""
-        self.config = CONFIG.format(path=path, listen=listen, user=user)
+        media = f"    location ^~ /{token}/ {{ alias {path}/media/; }}\n" if token else ""
+        self.config = CONFIG.format(path=path, listen=listen, user=user, media=media)
 
     def pid(self) -> int | None:
         """The pid of our own running server; never that of a process which took over the number."""
@@ -126,9 +133,10 @@ class DeployServer:
             return False
 
     def start(self) -> int:
-        for directory in ("root", "tmp"):
+        for directory in ("root", "media", "tmp"):
             os.makedirs(os.path.join(self.path, directory), exist_ok=True)
-        with open(f"{self.config_path}.new", "w", encoding="utf-8") as handle:
+        descriptor = os.open(f"{self.config_path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             handle.write(self.config)
         os.replace(f"{self.config_path}.new", self.config_path)
         done = subprocess.run(
@@ -157,6 +165,16 @@ class DeployServer:
         raise DeployServerError(f"nginx (pid {pid}) did not end within 10 s of SIGTERM")
 
 
+def read_token(path: str | None) -> str:
+    if not path:
+        return ""
+    with open(path, encoding="ascii") as handle:
+        token = handle.read().strip()
+    if not token.isalnum():
+        raise DeployServerError(f"{path} holds no token of letters and digits")
+    return token
+
+
 def ensure(server: DeployServer, state: str, check_mode: bool) -> tuple[bool, int | None]:
     pid = server.pid()
     keep = pid is not None and state == "started" and server.same_config()
@@ -174,14 +192,16 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "port": {"type": "int", "default": 8080},
+            "media_token_path": {"type": "path", "no_log": False},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    server = DeployServer(os.path.abspath(params["path"]), params["port"], params["addresses"])
     try:
+        token = read_token(params["media_token_path"])
+        server = DeployServer(os.path.abspath(params["path"]), params["port"], params["addresses"], token)
         changed, pid = ensure(server, params["state"], module.check_mode)
     except (OSError, DeployServerError) as exc:
         module.fail_json(msg=f"web server for images in {params['path']}: {exc}")

@@ -41,12 +41,6 @@ options:
     description: Public key that every server should let in.
     type: str
     required: true
-  media_prefix:
-    description:
-      - URL prefix of the media that this site inserts into BMCs. A server that is powered on with such media and does
-        not answer is in the middle of an installation, not a running node.
-    type: str
-    default: ""
 """
 
 EXAMPLES = r"""

@@ -49,13 +49,6 @@ authorized_key:
   type: str
   returned: success
   sample: ssh-ed25519 AAAA... kiban lab
-media_token:
-  description:
-    - Part of the URL under which this control host hands boot media to BMCs, so that it can't be guessed. Random,
-      made once.
-    - Empty in check mode when there is none yet.
-  type: str
-  returned: success
 ca_public_key:
   description: Public key of the authority that signs host keys, in OpenSSH format.
   type: str
@@ -122,7 +115,6 @@ def ensure(path: str, comment: str, check_mode: bool) -> dict[str, object]:
         "changed": changed,
         "authorized_key": read(os.path.join(ssh_dir, "id_ed25519.pub")),
         "ca_public_key": ca_public,
-        "media_token": read(token),
     }
 
 

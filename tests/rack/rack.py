@@ -29,7 +29,7 @@ def command(name: str, *words: str, inventory: str = "inventories/lab", control:
 
 def environment(**changes: str) -> dict[str, str]:
     plain = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-    return {**os.environ, **plain, **changes}
+    return {**os.environ, **plain, "PATH": f"{BIN}:{os.environ['PATH']}", **changes}
 
 
 def playbook(

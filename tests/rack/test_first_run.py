@@ -50,6 +50,7 @@ def secrets() -> dict[str, bytes]:
         return max(lines, key=len).encode()
 
     found = {"BMC password": (rack.WORK / "lab/bmc_password").read_bytes().strip()}
+    found["media token"] = (rack.SITE_DIR / "ssh/media_token").read_bytes().strip()
     for name in ("ca", "id_ed25519"):
         found[f"SSH key {name}"] = key((rack.SITE_DIR / "ssh" / name).read_text())
     user = yaml.safe_load((rack.SITE_DIR / "kubeconfig").read_text())["users"][0]["user"]
@@ -82,7 +83,7 @@ def test_one_run_makes_the_cluster_and_tells_no_secret(tmp_path: Path) -> None:
     job = tmp_path / "job"
     job.mkdir()
     words = ["run", str(job), "-p", "kiban.baremetal.site", "--inventory", str(rack.ROOT / "inventories/lab")]
-    words += ["--ident", "first", "--cmdline", "-vvv --diff", "--quiet"]
+    words += ["--ident", "first", "--cmdline=-vvv --diff", "--quiet"]
     processes = Processes()
     processes.start()
     try:

@@ -49,6 +49,21 @@ def test_serves_files_and_ranges_but_no_listing(server: DeployServer, tmp_path: 
         urllib.request.urlopen(url(server, ""))
 
 
+def test_media_are_served_below_the_token_only(server: DeployServer, tmp_path: Path) -> None:
+    port = free_port()
+    made = DeployServer(str(tmp_path), port, ["127.0.0.1"], token="c0ffee")
+    try:
+        ensure(made, "started", check_mode=False)
+        assert Path(made.config_path).stat().st_mode & 0o777 == 0o600
+        (tmp_path / "media" / "cp1.iso").write_bytes(b"medium")
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/c0ffee/cp1.iso").read() == b"medium"
+        for name in ("cp1.iso", "media/cp1.iso", "decade/cp1.iso", "c0ffee", "c0ffee/", "c0ffee/../nginx.conf"):
+            with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}")
+    finally:
+        ensure(made, "stopped", check_mode=False)
+
+
 def test_is_started_once_and_stopped_once(server: DeployServer) -> None:
     _changed, pid = ensure(server, "started", check_mode=False)
     assert ensure(server, "started", check_mode=False) == (False, pid)
