@@ -105,7 +105,9 @@ def test_one_run_makes_the_cluster_and_tells_no_secret(tmp_path: Path) -> None:
     assert all(version.startswith("v1.36.") for version in nodes.values()), nodes
 
     places = left_behind(job)
-    places |= {f"the command line of {line.split(bytes(1))[0].decode()}": line for line in sorted(processes.seen) if line}
+    places |= {
+        f"the command line of {line.split(bytes(1))[0].decode()}": line for line in sorted(processes.seen) if line
+    }
     hidden = secrets()
     leaks = [f"{what} in {place}" for place, text in places.items() for what in hidden if hidden[what] in text]
     leaks += [f"a join token in {place}" for place, text in places.items() if JOIN_TOKEN.search(text)]

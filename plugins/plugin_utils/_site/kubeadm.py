@@ -21,7 +21,13 @@ __all__ = ["cluster_dns", "init_config", "join_config", "patches"]
 _API = "kubeadm.k8s.io/v1beta4"
 API_PORT = 6443
 _PATCHES = "/etc/kubernetes/kiban/patches"
-_STATIC_PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+# The probes that kubeadm's static pods have.
+_PROBES = {
+    "etcd": ("liveness", "readiness"),
+    "kube-apiserver": ("liveness", "readiness"),
+    "kube-controller-manager": ("liveness",),
+    "kube-scheduler": ("liveness", "readiness"),
+}
 
 # kubeadm's defaults are for servers that start a container in a second. These are three times what a server
 # needs that is emulated in software on a busy two-core host.
@@ -92,13 +98,13 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
 
 def patches(site: Site) -> dict[str, str]:
     """Patches for kubeadm's static pods, by file name: none unless the model asks for it."""
-    liveness = dict(site.cluster.extra_args.get("liveness", {}))
-    if not liveness:
-        return {}
-    return {
-        f"{pod}+strategic.json": json.dumps({"spec": {"containers": [{"name": pod, "livenessProbe": liveness}]}})
-        for pod in _STATIC_PODS
-    }
+    found = {}
+    for pod, probes in _PROBES.items():
+        wanted = {f"{probe}Probe": dict(site.cluster.extra_args.get(probe, {})) for probe in probes}
+        wanted = {probe: fields for probe, fields in wanted.items() if fields}
+        if wanted:
+            found[f"{pod}+strategic.json"] = json.dumps({"spec": {"containers": [{"name": pod, **wanted}]}})
+    return found
 
 
 def cluster_dns(site: Site) -> dict[str, Any]:

@@ -144,7 +144,7 @@ class Cluster:
     sdn: Sdn
     sds: tuple[Sds, ...]
     extra_args: Mapping[str, Mapping[str, Any]]
-    """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness."""
+    """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness, readiness."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_cluster_dns_forwards_only_where_the_site_has_resolvers(site: Any, resol
     assert config["data"]["Corefile"].count("{") == config["data"]["Corefile"].count("}")
 
 
-def test_patches_are_for_the_liveness_probes_that_the_model_states(site: Any) -> None:
+def test_patches_are_for_the_probes_that_the_model_states(site: Any) -> None:
     init = documents(site)["InitConfiguration"]
     assert init["patches"] == {"directory": "/etc/kubernetes/kiban/patches"}
     files = FilterModule().filters()["kubeadm_patches"](site_vars(site), "cp1")
@@ -73,11 +73,14 @@ def test_patches_are_for_the_liveness_probes_that_the_model_states(site: Any) ->
         "kube-scheduler+strategic.json",
     ]
     (container,) = json.loads(files["etcd+strategic.json"])["spec"]["containers"]
-    assert container == {"name": "etcd", "livenessProbe": {"failureThreshold": 60, "timeoutSeconds": 30}}
+    live = {"failureThreshold": 60, "timeoutSeconds": 30}
+    assert container == {"name": "etcd", "livenessProbe": live, "readinessProbe": {"periodSeconds": 10}}
+    (container,) = json.loads(files["kube-controller-manager+strategic.json"])["spec"]["containers"]
+    assert container == {"name": "kube-controller-manager", "livenessProbe": live}, "it has no readiness probe"
 
 
 def test_nothing_is_patched_unasked(site: Any) -> None:
-    parts = {key: value for key, value in site.cluster.extra_args.items() if key != "liveness"}
+    parts = {key: value for key, value in site.cluster.extra_args.items() if key not in ("liveness", "readiness")}
     plain = replace(site, cluster=replace(site.cluster, extra_args=parts))
     assert patches(plain) == {}
     assert "patches" not in documents(plain)["InitConfiguration"]
