@@ -160,6 +160,8 @@ class DeployServer:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if not os.path.exists(f"/proc/{pid}"):
+                # It holds the token.
+                os.unlink(self.config_path)
                 return
             time.sleep(0.05)
         raise DeployServerError(f"nginx (pid {pid}) did not end within 10 s of SIGTERM")

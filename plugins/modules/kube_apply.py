@@ -217,7 +217,7 @@ class Present:
 
     def compare(self, docs: list[dict], change: Change) -> None:
         try:
-            out = self.kube.run(["diff", *self.flags, "--filename=-"], docs, ok=(0, 1))
+            out = self.kube.run(["diff", *self.flags, "--concurrency=8", "--filename=-"], docs, ok=(0, 1))
         except NotServed:
             if not self.check:
                 raise

@@ -62,6 +62,7 @@ def test_media_are_served_below_the_token_only(server: DeployServer, tmp_path: P
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}")
     finally:
         ensure(made, "stopped", check_mode=False)
+    assert not Path(made.config_path).exists(), "the token is gone with the server"
 
 
 def test_is_started_once_and_stopped_once(server: DeployServer) -> None:
