@@ -330,7 +330,8 @@ def test_the_manifests_do_not_come_back_with_the_result(kubectl: Make, run_modul
     """At -vvv Ansible shows a module's options."""
     fake = kubectl(Call(("diff",)))
     result = run_module(kube_apply, manifests=[SECRET], **fake.options)
-    assert result["invocation"]["module_args"]["manifests"] == "not shown: may hold Secrets"
+    if "invocation" in result:  # newer versions of ansible-core give it only when it is asked for
+        assert result["invocation"]["module_args"]["manifests"] == "not shown: may hold Secrets"
     assert "canary" not in json.dumps(result)
 
 
