@@ -103,6 +103,9 @@ def loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loops]:
         yield loops
     finally:
         loops.close()
+        # Bare mount points are immutable, and pytest wants to remove them one day.
+        for place in tmp_path.glob("local/*"):
+            _disk_claim._immutable(str(place), False)
 
 
 def test_write_mount_and_grow(loops: Loops, tmp_path: Path) -> None:
