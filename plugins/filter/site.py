@@ -33,8 +33,12 @@ def _site(data: Mapping[str, Any]) -> Site:
 
 def _server(data: Mapping[str, Any], name: str) -> tuple[Site, Server]:
     site = _site(data)
+    return site, _find(site, name)
+
+
+def _find(site: Site, name: str) -> Server:
     try:
-        return site, site.server(name)
+        return site.server(name)
     except KeyError as exc:
         raise AnsibleFilterError(f"the site has no server '{name}'") from exc
 
@@ -81,7 +85,8 @@ def cluster_dns_manifests(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def node_label_manifests(data: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
     """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
-    servers = [_server(data, name)[1] for name in names]
+    site = _site(data)
+    servers = [_find(site, name) for name in names]
     return [
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": server.name, "labels": node_labels(server)}}
         for server in servers

@@ -94,6 +94,12 @@ def lab(state: str) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+def blank() -> None:
+    """Servers off and empty, and no cluster that the control host would still know."""
+    lab("blank")
+    (SITE_DIR / "kubeconfig").unlink(missing_ok=True)
+
+
 def variant(directory: Path, **bmc: object) -> str:
     """A copy of the lab's inventory with other BMC options for node2."""
     target = directory / "variant"

@@ -17,8 +17,7 @@ pytestmark = [pytest.mark.rack, pytest.mark.slow]
 
 @pytest.fixture(scope="module", autouse=True)
 def blank_rack() -> None:
-    rack.lab("blank")
-    (rack.SITE_DIR / "kubeconfig").unlink(missing_ok=True)
+    rack.blank()
 
 
 def disks() -> dict[str, str]:
@@ -84,7 +83,7 @@ def test_a_system_disk_with_content_is_refused(name: str, tmp_path: Path) -> Non
 
 def test_a_server_that_fails_stops_no_other_and_joins_when_it_is_put_right(tmp_path: Path) -> None:
     """Makes the cluster, so it comes last: 10 to 20 minutes on two cores without KVM."""
-    rack.lab("blank")
+    rack.blank()
     done = rack.playbook("site", inventory=rack.variant(tmp_path, address="192.0.2.99"))
     assert done.returncode != 0
     assert "192.0.2.99" in done.stdout and rack.recap(done.stdout)["node2"]["failed"] == 1, done.stdout[-4000:]

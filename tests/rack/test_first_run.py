@@ -78,8 +78,7 @@ def left_behind(artifacts: Path) -> dict[str, bytes]:
 
 
 def test_one_run_makes_the_cluster_and_tells_no_secret(tmp_path: Path) -> None:
-    rack.lab("blank")
-    (rack.SITE_DIR / "kubeconfig").unlink(missing_ok=True)
+    rack.blank()
     job = tmp_path / "job"
     job.mkdir()
     words = ["run", str(job), "-p", "kiban.baremetal.site", "--inventory", str(rack.ROOT / "inventories/lab")]

@@ -87,8 +87,7 @@ def test_killed_runs_end_in_a_whole_rack(tmp_path: Path) -> None:
     events = tmp_path / "timeline.jsonl"
     events.touch()
     disks = DataDisks()
-    rack.lab("blank")
-    (rack.SITE_DIR / "kubeconfig").unlink(missing_ok=True)
+    rack.blank()
     kills: list[str] = []
     while len(kills) < KILLS:
         status = run_for(chance.uniform(10, 120), events)

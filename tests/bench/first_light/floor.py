@@ -30,12 +30,15 @@ TOKEN = "abcdef.0123456789abcdef"
 FETCH = "import shutil as s,sys,urllib.request as u; s.copyfileobj(u.urlopen(sys.argv[1]), sys.stdout.buffer, 1<<20)"
 
 
-def add(archive: tarfile.TarFile, files: dict[str, str]) -> None:
-    for path, content in files.items():
-        info = tarfile.TarInfo(path.lstrip("/"))
-        info.size = len(content.encode())
-        info.mode = 0o600 if ".ssh" in path else 0o644
-        archive.addfile(info, BytesIO(content.encode()))
+def tar(files: dict[str, str]) -> bytes:
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path.lstrip("/"))
+            info.size = len(content.encode())
+            info.mode = 0o600 if ".ssh" in path else 0o644
+            archive.addfile(info, BytesIO(content.encode()))
+    return buffer.getvalue()
 
 
 class Rack:
@@ -88,10 +91,7 @@ class Rack:
 
     def seed(self, server) -> bytes:
         """The files that make the image this server, as one tar stream."""
-        buffer = BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            add(archive, node_files(self.site, server, self.key))
-        return buffer.getvalue()
+        return tar(node_files(self.site, server, self.key))
 
     def install(self, server) -> None:
         system = self.system(server)
@@ -134,12 +134,9 @@ class Rack:
     def init(self, server) -> None:
         tags = {e["name"]: e["reference"].rsplit(":", 1)[1] for e in self.bundle["artifacts"] if e["kind"] == "image"}
         config = init_config(self.site, server, {name: tags[name] for name in ("etcd", "coredns")})
-        buffer = BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            files = {"root/init.yaml": config}
-            files |= {f"etc/kubernetes/kiban/patches/{name}": text for name, text in patches(self.site).items()}
-            add(archive, files)
-        done = self.ssh(server, "tar -C / -xf -; kubeadm init --config /root/init.yaml", input=buffer.getvalue())
+        files = {"root/init.yaml": config}
+        files |= {f"etc/kubernetes/kiban/patches/{name}": text for name, text in patches(self.site).items()}
+        done = self.ssh(server, "tar -C / -xf -; kubeadm init --config /root/init.yaml", input=tar(files))
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "initialised")
