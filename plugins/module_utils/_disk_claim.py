@@ -88,6 +88,8 @@ class Claim:
         """Does it. The disk is locked, and this was decided under that lock."""
         if self.action == "format":
             _partition_disk(self.record, self.site)
+        elif self.changed:
+            _disks.show_partitions(self.record)
         if self.action in ("format", "make"):
             _make_file_system(self.record)
         if self.action != "none":

@@ -53,6 +53,7 @@ __all__ = [
     "record_bytes",
     "reread_partitions",
     "run_tool",
+    "show_partitions",
     "select_disk",
 ]
 
@@ -191,6 +192,18 @@ def reread_partitions(path: str, fd: int) -> None:
                 raise DiskError(f"the partition table of {path} cannot be read again: {exc.strerror}") from exc
             time.sleep(0.1)
     raise DiskError(f"the kernel does not read the partition table of {path} again: something keeps it busy")
+
+
+def show_partitions(record: dict[str, Any]) -> bool:
+    """Makes the kernel know a table that a killed run wrote and did not get to announce; True if it had to."""
+    if all(part["name"] for part in record["partitions"]) or os.path.isfile(record["path"]):
+        return False
+    fd = os.open(record["path"], os.O_RDWR | os.O_CLOEXEC)
+    try:
+        reread_partitions(record["path"], fd)
+    finally:
+        os.close(fd)
+    return True
 
 
 def run_tool(*words: str) -> tuple[int, str, str]:

@@ -222,7 +222,10 @@ def main() -> None:
     try:
         if params["state"] == "mounted":
             with _disks.locked(_disks.find_path(params["serial_number"])):
-                result = mount(_disks.find_disk(params["serial_number"]), params, module.check_mode)
+                record = _disks.find_disk(params["serial_number"])
+                if not module.check_mode and _disks.show_partitions(record):
+                    record = _disks.find_disk(params["serial_number"])
+                result = mount(record, params, module.check_mode)
         else:
             result = unmount(params, module.check_mode)
     except (RootError, _disks.DiskError, OSError) as exc:

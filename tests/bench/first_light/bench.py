@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -96,6 +97,8 @@ def floor(servers: list[str]) -> dict:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+        # The media hold a host key.
+        shutil.rmtree(served)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

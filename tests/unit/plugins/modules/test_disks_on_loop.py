@@ -192,6 +192,25 @@ def test_nothing_is_written_below_a_missing_disk(loops: Loops, tmp_path: Path, m
         run("chattr", "-i", node.base / "ONE")
 
 
+def test_a_kill_before_the_kernel_reads_the_table(
+    loops: Loops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = loops.add("ONE", 100)
+    loops.pretend()
+    node = Node(loops, tmp_path, monkeypatch)
+
+    def killed(path: str, fd: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_disks, "reread_partitions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            node.run("ONE")
+    assert not os.path.exists(f"{disk}p1")
+    assert [each["action"] for each in node.run("ONE")["disks"]] == ["make file system, add to fstab, mount"]
+    assert os.path.ismount(node.base / "ONE")
+
+
 _CHILD = """
 import sys
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim
