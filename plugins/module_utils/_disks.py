@@ -53,8 +53,8 @@ __all__ = [
     "record_bytes",
     "reread_partitions",
     "run_tool",
-    "show_partitions",
     "select_disk",
+    "show_partitions",
 ]
 
 MIB = 1 << 20

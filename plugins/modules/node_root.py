@@ -12,7 +12,9 @@ version_added: 0.1.0
 description:
   - Mounts the partition labelled C(kiban-root) of the disk with a given serial number, so that files can be laid down
     between the writing of the image and the first boot.
-  - Lets the file system grow to the size of its partition while it is mounted.
+  - Lets the file system grow to the size of its partition while it is mounted, and makes the system's ed25519 host key
+    where there is none. The private key is made where it is used and never leaves that disk.
+  - Each call of a module costs a server seconds of its start, so what belongs to mounting and unmounting is done here.
 author:
   - The kiban.baremetal contributors (@kiban)
 extends_documentation_fragment:
@@ -35,15 +37,42 @@ options:
     description: Mount point. It is made, and removed again if it is empty.
     type: path
     default: /run/kiban/root
-  esp:
-    description:
-      - Directory below O(path) to mount the EFI system partition at, for example V(boot/efi).
-      - Without it that partition is left alone.
-    type: str
   grow:
     description: Whether the file system grows to the size of its partition.
     type: bool
     default: true
+  site:
+    description: Site that the system must have been installed for, if it was installed. Required for O(state=mounted).
+    type: str
+  server:
+    description: Server that the system must have been installed for, if it was. Required for O(state=mounted).
+    type: str
+  files:
+    description:
+      - With O(state=unmounted), files that the system shall have before it is unmounted, as in
+        M(kiban.baremetal.node_files).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path inside the system. Directories on the way are made with mode V(0755).
+        type: str
+        required: true
+      content:
+        description: Text of the file. Exactly one of this and O(files[].link) is given.
+        type: str
+      link:
+        description: Target of a symbolic link that the path shall be.
+        type: str
+      mode:
+        description: Permissions in octal.
+        type: str
+        default: '0644'
+      secret:
+        description: Whether the content must not be shown.
+        type: bool
+        default: false
 seealso:
   - module: kiban.baremetal.image_write
   - module: kiban.baremetal.node_files
@@ -53,17 +82,21 @@ EXAMPLES = r"""
 - name: Mount the installed system
   kiban.baremetal.node_root:
     serial_number: SYS-NODE1
+    site: lab
+    server: node1
 
-- name: Unmount it
+- name: Make it this server, and unmount it
   kiban.baremetal.node_root:
     state: unmounted
+    files:
+      - path: /etc/hostname
+        content: "node1\n"
 """
 
 RETURN = r"""
-installed:
-  description:
-    - Site, server, image and reinstall word that the system was installed with. Null when it was never finished.
-  type: dict
+public_key:
+  description: Public half of the system's host key, in OpenSSH format.
+  type: str
   returned: O(state=mounted), not in check mode
 path:
   description: Mount point.
@@ -84,9 +117,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _node_files
 
-ESP_TYPE = "vfat"
+HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 EXT4_IOC_RESIZE_FS = 0x40086610
 
 
@@ -98,22 +131,13 @@ def partition(record: dict[str, Any], label: str) -> str:
     """The device node of the partition with this label."""
     mark = record["kiban"]
     if mark is None or mark["purpose"] != "system" or not mark["complete"]:
-        raise RootError(
-            f"disk {record['serial_number']} ({record['path']}) holds no complete node image; write one first"
-        )
+        raise RootError(f"{record['path']} holds no complete node image; write one first")
     found = [part for part in record["partitions"] if part["label"] == label and part["name"]]
     if len(found) != 1:
         raise RootError(
             f"{record['path']} has {len(found)} partitions labelled {label!r} that the kernel knows, not one"
         )
     return os.path.join(os.path.dirname(record["path"]), found[0]["name"])
-
-
-def esp_partition(record: dict[str, Any]) -> str:
-    for part in record["partitions"]:
-        if part["name"] and any(sig["type"] == ESP_TYPE for sig in part["signatures"]):
-            return os.path.join(os.path.dirname(record["path"]), part["name"])
-    raise RootError(f"{record['path']} has no EFI system partition")
 
 
 def mounted_at(path: str) -> list[str]:
@@ -144,13 +168,34 @@ def grow(path: str) -> int:
     return (os.statvfs(path).f_blocks - before.f_blocks) * before.f_frsize
 
 
-def installed(path: str) -> Any:
-    """What the system says it was installed as, null before its first boot or where that can't be read."""
+def refuse_other(path: str, site: str, server: str) -> None:
+    """A system that was installed as another server stays as it is."""
     try:
         with open(os.path.join(path, "etc/kiban/installed.json"), encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
+            installed = json.load(file)
+            owner = (installed["site"], installed["server"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if owner != (site, server):
+        raise RootError(
+            f"it holds the system of {owner[1]} of site {owner[0]}. Nothing was touched. Put the right disk in, or "
+            "name its serial number under the server's 'wipe' together with a new word in 'reinstall'"
+        )
+
+
+def host_key(path: str) -> tuple[bool, str]:
+    """Whether the host key had to be made, and its public half."""
+    key = os.path.join(path, HOST_KEY)
+    changed = not (os.path.exists(key) and os.path.exists(f"{key}.pub"))
+    if changed:
+        for leftover in (f"{key}.new", f"{key}.new.pub"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(leftover)
+        command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kiban host key", "-f", f"{key}.new")
+        os.replace(f"{key}.new.pub", f"{key}.pub")
+        os.replace(f"{key}.new", key)
+    with open(f"{key}.pub", encoding="utf-8") as file:
+        return changed, file.read().strip()
 
 
 def command(*words: str) -> None:
@@ -160,50 +205,53 @@ def command(*words: str) -> None:
 
 
 def mount(record: dict[str, Any], params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    wanted = [(partition(record, _disks.ROOT_LABEL), params["path"], "ext4", "noatime")]
-    if params["esp"]:
-        wanted.append(
-            (esp_partition(record), os.path.join(params["path"], params["esp"].strip("/")), "vfat", "umask=0077")
-        )
-    todo = []
-    for device, path, kind, options in wanted:
-        there = mounted_at(path)
-        if there and os.path.realpath(there[-1]) != os.path.realpath(device):
-            raise RootError(f"{path} is taken: {there[-1]} is mounted there, not {device}")
-        if not there:
-            todo.append((device, path, kind, options))
-    elsewhere = set(record["mounts"]) - {os.path.realpath(path) for _device, path, _type, _options in wanted}
-    if elsewhere:
-        raise RootError(f"disk {record['serial_number']} is mounted already at {', '.join(sorted(elsewhere))}")
+    path, device = params["path"], partition(record, _disks.ROOT_LABEL)
+    there = mounted_at(path)
+    if there and os.path.realpath(there[-1]) != os.path.realpath(device):
+        raise RootError(f"{path} is taken: {there[-1]} is mounted there, not {device}")
+    if elsewhere := set(record["mounts"]) - {os.path.realpath(path)}:
+        raise RootError(f"it is mounted already at {', '.join(sorted(elsewhere))}")
     result: dict[str, Any] = {
-        "changed": bool(todo),
-        "path": params["path"],
-        "diff": {"before": "", "after": "".join(f"{device} at {path}\n" for device, path, _type, _options in todo)},
+        "changed": not there,
+        "path": path,
+        "diff": {"before": "", "after": "" if there else f"{device} at {path}\n"},
     }
     if check_mode:
         return result
-    for device, path, kind, options in todo:
+    if not there:
         os.makedirs(path, exist_ok=True)
-        command("mount", "-t", kind, "-o", options, device, path)
-    result["installed"] = installed(params["path"])
-    result["grown_bytes"] = grow(params["path"]) if params["grow"] else 0
-    result["changed"] = bool(todo) or result["grown_bytes"] > 0
+        command("mount", "-t", "ext4", "-o", "noatime", device, path)
+    try:
+        refuse_other(path, params["site"], params["server"])
+    except RootError:
+        unmount(path)
+        raise
+    made, result["public_key"] = host_key(path)
+    result["grown_bytes"] = grow(path) if params["grow"] else 0
+    result["changed"] = not there or made or result["grown_bytes"] > 0
     return result
 
 
-def unmount(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    paths = [params["path"]]
-    if params["esp"]:
-        paths.insert(0, os.path.join(params["path"], params["esp"].strip("/")))
-    todo = [path for path in paths for _mount in mounted_at(path)]
+def unmount(path: str) -> None:
+    for _mount in mounted_at(path):
+        # A lazy unmount would let a server reboot with files that are not on its disk.
+        command("umount", path)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
+def finish(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Writes the files and unmounts."""
+    path, wanted = params["path"], _node_files.wanted_files(params["files"], [])
+    mounts = mounted_at(path)
+    if wanted and not mounts:
+        raise RootError(f"no system is mounted at {path}, so its files can't be written")
+    changes = _node_files.differences(path, wanted) if wanted else []
     if not check_mode:
-        for path in todo:
-            # A lazy unmount would let a server reboot with files that are not on its disk.
-            command("umount", path)
-        with contextlib.suppress(OSError):
-            os.rmdir(params["path"])
-    diff = {"before": "".join(f"{path}\n" for path in todo), "after": ""}
-    return {"changed": bool(todo), "path": params["path"], "diff": diff}
+        _node_files.write_all(changes)
+        unmount(path)
+    gone = {"before": "".join(f"{path}\n" for _mount in mounts), "after": ""}
+    return {"changed": bool(mounts), "path": path, "diff": [*_node_files.shown(changes), gone]}
 
 
 def main() -> None:
@@ -212,24 +260,29 @@ def main() -> None:
             "state": {"type": "str", "choices": ["mounted", "unmounted"], "default": "mounted"},
             "serial_number": {"type": "str"},
             "path": {"type": "path", "default": "/run/kiban/root"},
-            "esp": {"type": "str"},
             "grow": {"type": "bool", "default": True},
+            "site": {"type": "str"},
+            "server": {"type": "str"},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": _node_files.OPTIONS},
         },
-        required_if=[("state", "mounted", ["serial_number"])],
+        required_if=[("state", "mounted", ["serial_number", "site", "server"])],
         supports_check_mode=True,
+        # Keeps the parameters, and with them secret content, out of the system log.
+        no_log=True,
     )
-    params = module.params
+    params, serial = module.params, module.params["serial_number"]
+    module.no_log_values.update(item["content"] for item in params["files"] if item["secret"] and item["content"])
     try:
         if params["state"] == "mounted":
-            with _disks.locked(_disks.find_path(params["serial_number"])):
-                record = _disks.find_disk(params["serial_number"])
+            with _disks.locked(_disks.find_path(serial)):
+                record = _disks.find_disk(serial)
                 if not module.check_mode and _disks.show_partitions(record):
-                    record = _disks.find_disk(params["serial_number"])
+                    record = _disks.find_disk(serial)
                 result = mount(record, params, module.check_mode)
         else:
-            result = unmount(params, module.check_mode)
-    except (RootError, _disks.DiskError, OSError) as exc:
-        module.fail_json(msg=str(exc))
+            result = finish(params, module.check_mode)
+    except (RootError, _node_files.FilesError, _disks.DiskError, OSError) as exc:
+        module.fail_json(msg=f"disk {serial}: {exc}" if serial else str(exc))
     module.exit_json(**result)
 
 

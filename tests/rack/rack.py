@@ -55,7 +55,13 @@ def ssh(server: str, script: str, timeout: float = 30) -> str | None:
         words += ["-o", option]
     try:
         done = subprocess.run(
-            [*words, f"root@{SERVERS[server]}", script], capture_output=True, text=True, timeout=timeout, check=False
+            [*words, f"root@{SERVERS[server]}", script],
+            capture_output=True,
+            text=True,
+            # journals hold whatever programs print
+            errors="replace",
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return None

@@ -5,7 +5,9 @@
 """The floor: the same rack, the same image, the same kubeadm, and nothing else.
 
 What a careful person would type into a shell, without checks, idempotence, limits or a drop of Ansible: curl to the
-BMC, ssh, curl | zstd | dd, kubeadm. Runs in the control namespace; prints one JSON object.
+BMC, ssh, curl | zstd | dd, kubeadm. Runs in the control namespace; prints one JSON object: `seconds` until all nodes
+are Ready, and `serving_seconds` until kube-proxy, cluster DNS and the storage driver run too, as a site run
+waits for.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from pathlib import Path
 
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_local
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import (
+    cluster_dns,
+    init_config,
+    join_config,
+    patches,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
@@ -155,9 +163,31 @@ class Rack:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "joined")
 
+    def kubectl(self) -> list[str]:
+        return [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf")]
+
+    def services(self) -> None:
+        """Cluster DNS and the storage driver, where a site run brings them: before the joins."""
+        references = {e["name"]: e["reference"] for e in self.bundle["artifacts"] if e["kind"] == "image"}
+        images = sds_local.Images(references["local-path-provisioner"], references["agnhost"])
+        objects = [cluster_dns(self.site), *sds_local.manifests({}, images, self.site.cluster.endpoint)]
+        subprocess.run(
+            [*self.kubectl(), "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"],
+            input=yaml.safe_dump_all(objects), text=True, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def serving(self) -> None:
+        for words in (
+            ["kube-system", "daemonset/kube-proxy"],
+            ["kube-system", "deployment/coredns"],
+            ["kiban-storage", "deployment/local-path-provisioner"],
+        ):
+            namespace, name = words
+            command = [*self.kubectl(), "rollout", "status", "--timeout=600s", "-n", namespace, name]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
     def ready(self) -> None:
-        command = [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf")]
-        command += ["get", "nodes", "-o", "json"]
+        command = [*self.kubectl(), "get", "nodes", "-o", "json"]
         missing = {server.name for server in self.servers}
         while missing:
             out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
@@ -175,12 +205,17 @@ class Rack:
         for thread in threads:
             thread.join()
 
-    def run(self) -> float:
+    def run(self) -> dict[str, float]:
         self.each(self.install, self.servers)
         self.each(self.init, [s for s in self.servers if "control_plane" in s.roles])
+        services = threading.Thread(target=self.services)
+        services.start()
         self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
         self.ready()
-        return time.monotonic() - self.began
+        ready = time.monotonic() - self.began
+        services.join()
+        self.serving()
+        return {"seconds": round(ready, 1), "serving_seconds": round(time.monotonic() - self.began, 1)}
 
 
 def main() -> None:
@@ -190,7 +225,7 @@ def main() -> None:
     parser.add_argument("servers", nargs="+")
     arguments = parser.parse_args()
     rack = Rack(arguments.site_file, arguments.work, arguments.servers)
-    print(json.dumps({"seconds": round(rack.run(), 1), "timeline": rack.timeline}))
+    print(json.dumps({**rack.run(), "timeline": rack.timeline}))
 
 
 if __name__ == "__main__":

@@ -197,13 +197,14 @@ def images() -> Any:
         assert done["changed"]
         holds_image(disk)
         assert not write(serial)["changed"]
-        params = {"state": "mounted", "serial_number": serial, "path": "/run/root", "esp": None, "grow": True}
+        params = {"state": "mounted", "serial_number": serial, "path": "/run/root", "grow": True}
+        params |= {"site": "lab", "server": "node1", "files": []}
         with _disks.locked(disk):
             mounted = node_root.mount(_disks.find_disk(serial), params, False)
         assert mounted["changed"] and mounted["grown_bytes"] > 0
         assert os.path.exists("/run/root/etc/kiban/image.json")
         fails(lambda serial=serial: write(serial, wipe=True, image_id="other"), "mounted at /run/root")
-        assert node_root.unmount(params, False)["changed"]
+        assert node_root.finish(params, False)["changed"]
         tool("e2fsck", "-fn", _disk_claim._node(disk, 2))
         result[serial] = {key: done[key] for key in ("seconds", "bytes_written", "zeroed_by_disk")}
     return result

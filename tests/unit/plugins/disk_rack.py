@@ -137,6 +137,7 @@ class Image:
         self.raw = directory / "image.raw"
         tree = directory / "tree"
         (tree / "etc/kiban").mkdir(parents=True)
+        (tree / "etc/ssh").mkdir()
         (tree / "etc/kiban/image.json").write_text(f'{{"image_id": "{image_id}"}}')
         (tree / "noise").write_bytes(random.Random(seed).randbytes(3 * MIB))
         with open(self.raw, "wb") as file:

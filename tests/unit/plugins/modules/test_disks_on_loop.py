@@ -123,7 +123,8 @@ def test_write_mount_and_grow(loops: Loops, tmp_path: Path) -> None:
         assert not image_write.run(request, "SYS", False)["changed"]
 
         path = tmp_path / "root"
-        params = {"state": "mounted", "serial_number": "SYS", "path": str(path), "esp": None, "grow": may_grow()}
+        params = {"state": "mounted", "serial_number": "SYS", "path": str(path), "grow": may_grow()}
+        params |= {"site": "lab", "server": "node1", "files": []}
         mounted = node_root.mount(_disks.find_disk("SYS"), params, False)
         assert mounted["changed"] and (mounted["grown_bytes"] > 250 * MIB or not may_grow())
         assert (path / "etc/kiban/image.json").exists()
@@ -136,8 +137,25 @@ def test_write_mount_and_grow(loops: Loops, tmp_path: Path) -> None:
             _image_writer.write_image(_disks.find_disk("SYS"), request)
         assert Path(loops.directory / "SYS").read_bytes() == before
 
-        assert node_root.unmount(params, False)["changed"]
-        assert not node_root.unmount(params, False)["changed"] and not path.exists()
+        files = [("/etc/kiban/installed.json", '{"site": "lab", "server": "node1"}'), ("/etc/hostname", "node1")]
+        options = {"link": None, "mode": "0644", "secret": False}
+        params["files"] = [{"path": name, "content": content, **options} for name, content in files]
+        finished = node_root.finish(params, False)
+        assert finished["changed"] and [each.get("after_header") for each in finished["diff"]][:2] == [
+            name for name, _content in files
+        ]
+        assert not path.exists()
+        with pytest.raises(node_root.RootError, match="no system is mounted"):
+            node_root.finish(params, False)
+        params["files"] = []
+        assert not node_root.finish(params, False)["changed"]
+
+        with pytest.raises(node_root.RootError, match=r"system of node1 of site lab. Nothing was touched"):
+            node_root.mount(_disks.find_disk("SYS"), {**params, "server": "node2"}, False)
+        assert not path.exists(), "a refused system is not left mounted"
+        again = node_root.mount(_disks.find_disk("SYS"), params, False)
+        assert again["public_key"] == mounted["public_key"] and (path / "etc/hostname").read_text() == "node1"
+        assert node_root.finish(params, False)["changed"]
     run("e2fsck", "-fn", f"{disk}p2")
 
 

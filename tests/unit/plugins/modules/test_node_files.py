@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.modules import node_files
-from ansible_collections.kiban.baremetal.plugins.modules.node_files import FilesError, resolve
+from ansible_collections.kiban.baremetal.plugins.module_utils import _node_files
+from ansible_collections.kiban.baremetal.plugins.module_utils._node_files import FilesError, resolve
 
 CANARY = "canary-8d1f-secret\nsecond line of it"
 
@@ -164,9 +164,8 @@ def test_a_root_that_is_not_there(tmp_path: Path, checkout: Path) -> None:
     assert result["failed"] and "is the system mounted there?" in result["msg"]
 
 
-def test_a_failure_names_what_was_written(root: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "full").mkdir()
-    changes = [node_files.compare(str(root), node_files.Wanted(f"/{name}", b"x")) for name in ("a", "b")]
+def test_a_failure_names_what_was_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [_node_files.Wanted(f"/{name}", b"x") for name in ("a", "b")]
     real = os.replace
 
     def replace(source: str, target: str) -> None:
@@ -174,9 +173,7 @@ def test_a_failure_names_what_was_written(root: Path, checkout: Path, monkeypatc
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(node_files.os, "replace", replace)
-    assert changes[0] and changes[1]
-    changes[0].write()
-    with pytest.raises(OSError, match="No space"):
-        changes[1].write()
-    assert sorted(os.listdir(root)) == ["a", "full"], "a temporary file was left"
+    monkeypatch.setattr(_node_files.os, "replace", replace)
+    with pytest.raises(FilesError, match=r"/b: .*No space.*Written before: /a"):
+        _node_files.write_all(_node_files.differences(str(root), wanted))
+    assert os.listdir(root) == ["a"], "a temporary file was left"

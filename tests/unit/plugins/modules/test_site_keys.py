@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.modules import site_keys, ssh_host_certificate, ssh_host_key
+from ansible_collections.kiban.baremetal.plugins.modules import node_root, site_keys, ssh_host_certificate
 
 
 def mode(path: Path) -> int:
@@ -52,9 +52,9 @@ def test_host_key_and_certificate(tmp_path: Path) -> None:
     site_keys.ensure(str(tmp_path / "site"), "lab", check_mode=False)
     root = tmp_path / "root"
     (root / "etc/ssh").mkdir(parents=True)
-    changed, public = ssh_host_key.ensure(str(root), check_mode=False)
+    changed, public = node_root.host_key(str(root))
     assert changed and public.startswith("ssh-ed25519 ")
-    assert ssh_host_key.ensure(str(root), check_mode=False) == (False, public)
+    assert node_root.host_key(str(root)) == (False, public)
     assert mode(root / "etc/ssh/ssh_host_ed25519_key") == 0o600
     certificate = ssh_host_certificate.sign(
         str(tmp_path / "site/ssh/ca"), public, "node1", ["node1", "198.51.100.21"], valid_days=10
