@@ -16,7 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["OPTIONS", "Change", "FilesError", "Wanted", "compare", "differences", "shown", "wanted_files", "write_all"]
+__all__ = [
+    "OPTIONS",
+    "Change",
+    "FilesError",
+    "Wanted",
+    "compare",
+    "differences",
+    "secrets",
+    "shown",
+    "wanted_files",
+    "write_all",
+]
 
 # The option 'files' of a module.
 OPTIONS: dict[str, Any] = {
@@ -191,6 +202,11 @@ def wanted_files(files: list[dict[str, object]], absent: list[str]) -> list[Want
     if double := sorted({path for path in paths if paths.count(path) > 1}):
         raise FilesError(f"named more than once: {', '.join(double)}")
     return result
+
+
+def secrets(files: Sequence[dict[str, Any]]) -> set[str]:
+    """Contents that must not be shown, for AnsibleModule.no_log_values."""
+    return {item["content"] for item in files if item["secret"] and item["content"]}
 
 
 def differences(root: str, wanted: Sequence[Wanted]) -> list[Change]:

@@ -18,6 +18,7 @@ author:
   - The kiban.baremetal contributors (@kiban)
 extends_documentation_fragment:
   - kiban.baremetal.attributes
+  - kiban.baremetal.files
 attributes:
   check_mode:
     support: full
@@ -30,30 +31,6 @@ options:
     description: Directory that O(files[].path) and O(absent) are relative to, for example a mounted system.
     type: path
     default: /
-  files:
-    description: Files that shall exist. Directories on the way are made with mode V(0755).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: Absolute path inside O(root).
-        type: str
-        required: true
-      content:
-        description: Text of the file. Exactly one of this and O(files[].link) is given.
-        type: str
-      link:
-        description: Target of a symbolic link that the path shall be.
-        type: str
-      mode:
-        description: Permissions in octal.
-        type: str
-        default: '0644'
-      secret:
-        description: Whether the content must not be shown.
-        type: bool
-        default: false
   absent:
     description:
       - Absolute paths inside O(root) that shall not exist. Only files and links are removed, never directories.
@@ -105,7 +82,7 @@ def main() -> None:
         no_log=True,
     )
     params = module.params
-    module.no_log_values.update(item["content"] for item in params["files"] if item["secret"] and item["content"])
+    module.no_log_values.update(_node_files.secrets(params["files"]))
     try:
         wanted = _node_files.wanted_files(params["files"], params["absent"])
         changes = _node_files.differences(params["root"], wanted)

@@ -14,11 +14,13 @@ description:
     between the writing of the image and the first boot.
   - Lets the file system grow to the size of its partition while it is mounted, and makes the system's ed25519 host key
     where there is none. The private key is made where it is used and never leaves that disk.
+  - With O(state=unmounted) it writes O(files) before it unmounts.
   - Each call of a module costs a server seconds of its start, so what belongs to mounting and unmounting is done here.
 author:
   - The kiban.baremetal contributors (@kiban)
 extends_documentation_fragment:
   - kiban.baremetal.attributes
+  - kiban.baremetal.files
 attributes:
   check_mode:
     support: full
@@ -47,32 +49,6 @@ options:
   server:
     description: Server that the system must have been installed for, if it was. Required for O(state=mounted).
     type: str
-  files:
-    description:
-      - With O(state=unmounted), files that the system shall have before it is unmounted, as in
-        M(kiban.baremetal.node_files).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path:
-        description: Absolute path inside the system. Directories on the way are made with mode V(0755).
-        type: str
-        required: true
-      content:
-        description: Text of the file. Exactly one of this and O(files[].link) is given.
-        type: str
-      link:
-        description: Target of a symbolic link that the path shall be.
-        type: str
-      mode:
-        description: Permissions in octal.
-        type: str
-        default: '0644'
-      secret:
-        description: Whether the content must not be shown.
-        type: bool
-        default: false
 seealso:
   - module: kiban.baremetal.image_write
   - module: kiban.baremetal.node_files
@@ -271,7 +247,7 @@ def main() -> None:
         no_log=True,
     )
     params, serial = module.params, module.params["serial_number"]
-    module.no_log_values.update(item["content"] for item in params["files"] if item["secret"] and item["content"])
+    module.no_log_values.update(_node_files.secrets(params["files"]))
     try:
         if params["state"] == "mounted":
             with _disks.locked(_disks.find_path(serial)):

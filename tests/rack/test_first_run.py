@@ -102,6 +102,8 @@ def test_one_run_makes_the_cluster_and_tells_no_secret(tmp_path: Path) -> None:
 
     nodes = rack.ready_nodes()
     assert sorted(nodes) == sorted(rack.SERVERS)
+    kept = (rack.SITE_DIR / "kubeconfig").read_bytes()
+    assert b"\r" not in kept, "the kubeconfig came through a terminal"
     assert all(version.startswith("v1.36.") for version in nodes.values()), nodes
 
     places = left_behind(job)

@@ -167,7 +167,7 @@ class Rack:
         return [str(self.work / "bundle/bin/kubectl"), "--kubeconfig", str(self.dir / "floor.conf")]
 
     def services(self) -> None:
-        """Cluster DNS and the storage driver, where a site run brings them: before the joins."""
+        """Cluster DNS and the storage driver, beside the joins."""
         references = {e["name"]: e["reference"] for e in self.bundle["artifacts"] if e["kind"] == "image"}
         images = sds_local.Images(references["local-path-provisioner"], references["agnhost"])
         objects = [cluster_dns(self.site), *sds_local.manifests({}, images, self.site.cluster.endpoint)]
@@ -177,12 +177,11 @@ class Rack:
         )  # fmt: skip
 
     def serving(self) -> None:
-        for words in (
-            ["kube-system", "daemonset/kube-proxy"],
-            ["kube-system", "deployment/coredns"],
-            ["kiban-storage", "deployment/local-path-provisioner"],
+        for namespace, name in (
+            ("kube-system", "daemonset/kube-proxy"),
+            ("kube-system", "deployment/coredns"),
+            ("kiban-storage", "deployment/local-path-provisioner"),
         ):
-            namespace, name = words
             command = [*self.kubectl(), "rollout", "status", "--timeout=600s", "-n", namespace, name]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
