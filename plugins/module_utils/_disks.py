@@ -100,7 +100,9 @@ def list_disks(system: System | None = None) -> list[dict[str, Any]]:
 
 def find_disk(serial_number: str, system: System | None = None) -> dict[str, Any]:
     """The record of the disk with this serial number; an error names the serial numbers there are."""
-    return select_disk(list_disks(system), serial_number)
+    record = select_disk(_identities(system or SYSTEM), serial_number)
+    _add_content(system or SYSTEM, [record])
+    return record
 
 
 def find_path(serial_number: str, system: System | None = None) -> str:

@@ -119,11 +119,17 @@ class DeployServer:
         try:
             with open(os.path.join(self.path, "nginx.pid"), encoding="ascii") as handle:
                 pid = int(handle.read())
-            with open(f"/proc/{pid}/cmdline", "rb") as handle:
-                command = handle.read()
         except (OSError, ValueError):
             return None
-        return pid if self.config_path.encode() in command else None
+        return pid if self.runs_as(pid) else None
+
+    def runs_as(self, pid: int) -> bool:
+        """Also says no for a process that ended and that nobody waited for: it has no command line left."""
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as handle:
+                return self.config_path.encode() in handle.read()
+        except OSError:
+            return False
 
     def same_config(self) -> bool:
         try:
@@ -159,7 +165,7 @@ class DeployServer:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            if not os.path.exists(f"/proc/{pid}"):
+            if not self.runs_as(pid):
                 # It holds the token.
                 os.unlink(self.config_path)
                 return

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -77,6 +87,19 @@ def test_a_foreign_process_with_the_old_number_is_not_ours(server: DeployServer,
     (tmp_path / "nginx.pid").write_text("1\n")
     assert server.pid() is None
     assert ensure(server, "stopped", check_mode=False) == (False, None)
+
+
+def test_a_process_that_ended_and_that_nobody_waited_for_does_not_run(server: DeployServer) -> None:
+    """In a container the first process may never wait for what is left to it."""
+    child = subprocess.Popen([sys.executable, "-c", "input()", server.config_path], stdin=subprocess.PIPE)
+    try:
+        wait_until(lambda: server.runs_as(child.pid))
+        assert child.stdin
+        child.stdin.close()
+        wait_until(lambda: not server.runs_as(child.pid))
+        assert Path(f"/proc/{child.pid}").exists()
+    finally:
+        child.wait()
 
 
 def test_a_taken_port_is_an_error_that_names_it(server: DeployServer, tmp_path: Path) -> None:
