@@ -61,7 +61,7 @@ ramdisk:
       type: str
       sample: 6.12.118-1
 needs:
-  description: Debian packages that are missing on this machine.
+  description: Debian packages that are missing on this machine, for making the ramdisk or for serving it.
   returned: success
   type: list
   elements: str
@@ -87,9 +87,10 @@ TOOLS = {
     "cpio": "cpio",
     "xz": "xz-utils",
     "modprobe": "kmod",
-    # for the media that start it
+    # for the media that start it, and to serve them
     "xorriso": "xorriso",
     "ssh-keygen": "openssh-client",
+    "nginx": "nginx-light",
 }
 
 

@@ -67,6 +67,7 @@ pid:
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -145,8 +146,12 @@ class DeployServer:
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
             handle.write(self.config)
         os.replace(f"{self.config_path}.new", self.config_path)
+        # Debian has it in sbin, which is not in everybody's PATH.
+        nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if nginx is None:
+            raise DeployServerError("nginx is missing. Install the Debian package nginx-light")
         done = subprocess.run(
-            ["nginx", "-p", self.path, "-e", f"{self.path}/error.log", "-c", self.config_path],
+            [nginx, "-p", self.path, "-e", f"{self.path}/error.log", "-c", self.config_path],
             capture_output=True,
             text=True,
             check=False,

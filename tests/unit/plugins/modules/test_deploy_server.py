@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,8 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.modules.deploy_server import DeployServer, DeployServerError, ensure
 
-pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 
 def free_port() -> int:
@@ -100,6 +102,12 @@ def test_a_process_that_ended_and_that_nobody_waited_for_does_not_run(server: De
         assert Path(f"/proc/{child.pid}").exists()
     finally:
         child.wait()
+
+
+def test_where_nginx_is_missing_the_package_is_named(server: DeployServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_names, **_options: None)
+    with pytest.raises(DeployServerError, match="nginx-light"):
+        ensure(server, "started", check_mode=False)
 
 
 def test_a_taken_port_is_an_error_that_names_it(server: DeployServer, tmp_path: Path) -> None:
