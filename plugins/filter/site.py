@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._site.kubeadm import cluster_dns, init_config, join_config, patches
+    from ..plugin_utils._drivers import cluster_dns
+    from ..plugin_utils._site.kubeadm import init_config, join_config, patches
     from ..plugin_utils._site.load import load_site
     from ..plugin_utils._site.model import Server, Site, SiteError
     from ..plugin_utils._site.plan import node_labels
@@ -64,13 +65,18 @@ def server_files(data: Mapping[str, Any], name: str, authorized_key: str) -> lis
 
 def image_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The tags of the bundle's images that kubeadm would choose by itself, and perhaps differently."""
-    references = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
-    missing = [name for name in _TAGGED if name not in references]
+    return {name: reference.rsplit(":", 1)[1] for name, reference in _references(manifest, _TAGGED).items()}
+
+
+def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """By what names nodes know images of the bundle."""
+    known = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
+    missing = [name for name in names if name not in known]
     if missing:
         raise AnsibleFilterError(
             f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle"
         )
-    return {name: references[name].rsplit(":", 1)[1] for name in _TAGGED}
+    return {name: known[name] for name in names}
 
 
 def _mode(path: str) -> str:
@@ -79,8 +85,8 @@ def _mode(path: str) -> str:
     return "0444" if path == "/etc/machine-id" else "0644"
 
 
-def cluster_dns_manifests(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [cluster_dns(_site(data))]
+def cluster_dns_manifests(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return cluster_dns.manifests(_site(data), _references(manifest, ["coredns"])["coredns"])
 
 
 def node_label_manifests(data: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import yaml
 
 from .model import Server, Site
 
-__all__ = ["cluster_dns", "init_config", "join_config", "patches"]
+__all__ = ["init_config", "join_config", "patches"]
 
 _API = "kubeadm.k8s.io/v1beta4"
 API_PORT = 6443
@@ -55,6 +55,8 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "localAPIEndpoint": {"advertiseAddress": server.addresses["node"], "bindPort": API_PORT},
             "nodeRegistration": _registration(server),
             "timeouts": _TIMEOUTS,
+            # The control host applies cluster DNS: see _drivers/cluster_dns.py.
+            "skipPhases": ["addon/coredns"],
             **({"patches": {"directory": _PATCHES}} if patches(site) else {}),
         },
         {
@@ -105,43 +107,6 @@ def patches(site: Site) -> dict[str, str]:
         if wanted:
             found[f"{pod}+strategic.json"] = json.dumps({"spec": {"containers": [{"name": pod, **wanted}]}})
     return found
-
-
-def cluster_dns(site: Site) -> dict[str, Any]:
-    """The ConfigMap of cluster DNS: kubeadm's own, but names outside the cluster only where the site can resolve any.
-
-    CoreDNS ends at once when it shall forward and the server knows no resolver.
-    """
-    forward = ["    forward . /etc/resolv.conf {", "       max_concurrent 1000", "    }"] if site.dns else []
-    lines = [
-        ".:53 {",
-        "    errors",
-        "    health {",
-        "       lameduck 5s",
-        "    }",
-        "    ready",
-        "    kubernetes cluster.local in-addr.arpa ip6.arpa {",
-        "       pods insecure",
-        "       fallthrough in-addr.arpa ip6.arpa",
-        "       ttl 30",
-        "    }",
-        "    prometheus :9153",
-        *forward,
-        "    cache 30 {",
-        "       disable success cluster.local",
-        "       disable denial cluster.local",
-        "    }",
-        "    loop",
-        "    reload",
-        "    loadbalance",
-        "}",
-    ]
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "coredns", "namespace": "kube-system"},
-        "data": {"Corefile": "\n".join(lines) + "\n"},
-    }
 
 
 def join_config(server: Server, token: str) -> str:

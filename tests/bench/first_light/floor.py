@@ -24,13 +24,8 @@ from pathlib import Path
 
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_local
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import (
-    cluster_dns,
-    init_config,
-    join_config,
-    patches,
-)
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns, sds_local
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
@@ -170,7 +165,8 @@ class Rack:
         """Cluster DNS and the storage driver, beside the joins."""
         references = {e["name"]: e["reference"] for e in self.bundle["artifacts"] if e["kind"] == "image"}
         images = sds_local.Images(references["local-path-provisioner"], references["agnhost"])
-        objects = [cluster_dns(self.site), *sds_local.manifests({}, images, self.site.cluster.endpoint)]
+        objects = cluster_dns.manifests(self.site, references["coredns"])
+        objects += sds_local.manifests({}, images, self.site.cluster.endpoint)
         subprocess.run(
             [*self.kubectl(), "apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"],
             input=yaml.safe_dump_all(objects), text=True, check=True, stdout=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kiban.baremetal.plugins.filter.site import FilterModule
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
@@ -19,12 +20,17 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import digests, machine_id, node_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
 
+MANIFEST = {"artifacts": [{"kind": "image", "name": "coredns", "reference": "registry.k8s.io/coredns/coredns:v1.14.2"}]}
 LAB = Path(__file__).parents[5] / "inventories/lab/site.yml"
 
 
 @pytest.fixture(scope="module")
 def site() -> Any:
     return load_site(yaml.safe_load(LAB.read_text()))
+
+
+def by_kind(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {each["kind"]: each for each in objects}
 
 
 def documents(site: Any) -> dict[str, Any]:
@@ -56,10 +62,32 @@ def test_init_registers_the_server_with_its_node_address(site: Any) -> None:
 @pytest.mark.parametrize(("resolvers", "forwards"), [((), False), (("192.0.2.53",), True)])
 def test_cluster_dns_forwards_only_where_the_site_has_resolvers(site: Any, resolvers: Any, forwards: bool) -> None:
     data = site_vars(replace(site, dns=resolvers))
-    (config,) = FilterModule().filters()["cluster_dns_manifests"](data)
+    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](data, MANIFEST))
+    config = objects["ConfigMap"]
     assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("kube-system", "coredns")
     assert ("forward . /etc/resolv.conf" in config["data"]["Corefile"]) is forwards
     assert config["data"]["Corefile"].count("{") == config["data"]["Corefile"].count("}")
+
+
+def test_cluster_dns_serves_at_the_address_that_kubelets_know(site: Any) -> None:
+    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](site_vars(site), MANIFEST))
+    assert objects["Service"]["spec"]["clusterIP"] == "10.96.0.10"
+    (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.k8s.io/coredns/coredns:v1.14.2"
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert objects["Service"]["spec"]["selector"] == labels
+    assert documents(site)["InitConfiguration"]["skipPhases"] == ["addon/coredns"]
+
+
+def test_one_server_has_one_dns_server(site: Any) -> None:
+    data = site_vars(replace(site, servers=site.servers[:1]))
+    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](data, MANIFEST))
+    assert objects["Deployment"]["spec"]["replicas"] == 1
+
+
+def test_a_bundle_without_coredns_is_named(site: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="no image coredns"):
+        FilterModule().filters()["cluster_dns_manifests"](site_vars(site), {"artifacts": []})
 
 
 def test_patches_are_for_the_probes_that_the_model_states(site: Any) -> None:
