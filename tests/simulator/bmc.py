@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import accounts, certificates, firmware, logs, media, power, query, settings, storage
+from . import accounts, certificates, firmware, logs, media, power, query, settings, storage, tasks
 from .access import Access
 from .clock import Clock
 from .faults import Fault
@@ -33,8 +33,8 @@ ACTIONS: dict[str, Handler] = {
     **certificates.ACTIONS,
     **logs.ACTIONS,
 }
-CREATES: dict[str, Handler] = {**storage.CREATES, **accounts.CREATES}
-DELETES: dict[str, Handler] = {**storage.DELETES, **accounts.DELETES}
+CREATES: dict[str, Handler] = {**storage.CREATES, **accounts.CREATES, **settings.CREATES}
+DELETES: dict[str, Handler] = {**storage.DELETES, **accounts.DELETES, **tasks.DELETES}
 PATCHES: dict[str, Handler] = {**accounts.PATCHES, **media.PATCHES, **settings.PATCHES}
 
 _OPEN = {("GET", "/redfish"), ("GET", ROOT), ("GET", f"{ROOT}/odata"), ("GET", f"{ROOT}/$metadata")}
@@ -79,7 +79,7 @@ class Bmc:
         self.gaps_until = -1.0
         self.not_ready_until = -1.0
         self._added = 0.0
-        self._tokens = profile.rate or 0.0
+        self._tokens = max(profile.rate or 0.0, 1.0)
         self._counted = time.monotonic()
 
     # -- for the server
@@ -159,6 +159,9 @@ class Bmc:
         body = self.tree.get(uri)
         if body is None or self._hidden(uri):
             raise KeyError(call.uri)
+        accepted = call.headers.get("accept-encoding", "")
+        if "gzip" not in accepted and any(matches(pattern, call.uri) for pattern in self.profile.identity_refused):
+            raise Refusal(406, "HeaderInvalid", "Accept-Encoding")
         headers = {"Allow": self._allow(uri, body)}
         if call.query:
             return Reply(200, query.answer(self, uri, call.query), headers)
@@ -205,10 +208,11 @@ class Bmc:
         if self.clock.moment() < self.not_ready_until:
             raise self.refuse(self.profile.gap_answer, 5)
         if action is not None:
-            if "if-match" in call.headers and self.profile.action_if_match == "refused":
+            refused = any(matches(name, action[0]) for name in self.profile.action_if_match_refused)
+            if refused and "if-match" in call.headers:
                 raise Refusal(412, "PreconditionFailed")
             return handler(self, call, action[1])
-        if call.method in ("PATCH", "DELETE") and not self._matches(call, uri):
+        if call.method in ("PATCH", "DELETE") and kind != "Session" and not self._matches(call, uri):
             return Reply(200, self.tree.encoded(uri))
         return handler(self, call, uri)
 
@@ -258,7 +262,7 @@ class Bmc:
         given = call.headers.get("if-match")
         if given is None:
             if rule == "required":
-                raise Refusal(428, "PreconditionRequired")
+                raise self.refuse(self.profile.if_match_missing)
             return rule != "dropped"
         wanted = self.tree.etag(uri)
         if self.profile.etag in ("weak", "gzip"):  # only the strong form is taken, whatever is sent
@@ -282,7 +286,7 @@ class Bmc:
         if rate is None:
             return False
         now = time.monotonic()
-        self._tokens = min(rate, self._tokens + (now - self._counted) * rate)
+        self._tokens = min(max(rate, 1.0), self._tokens + (now - self._counted) * rate)
         self._counted = now
         if self._tokens < 1:
             return True

@@ -32,11 +32,17 @@ class Profile:
     # If-Match of PATCH and DELETE: ignored, checked (412), required (428, 412), dropped (without it: 200, no change)
     if_match: str = "checked"
     if_match_on: tuple[str, ...] = ("*",)  # on other resources If-Match is ignored
-    action_if_match: str = "ignored"  # If-Match of an action: ignored, refused (412)
+    if_match_missing: tuple[int, str, str] = (428, "PreconditionRequired", "")
+    action_if_match_refused: tuple[str, ...] = ()  # actions to which If-Match is refused (412)
 
     # -- $expand: right, absent, ignored (advertised), refused (advertised, 501), cut (members without Id and Name),
     # short (the last member is missing)
     expand: str = "right"
+
+    # -- the connection
+    connection_requests: int | None = None  # a connection that was used so often is reset at its next request
+    gzip_always: tuple[str, ...] = ()  # resources that are compressed whatever the client accepts
+    identity_refused: tuple[str, ...] = ()  # resources that are 406 for a client that does not accept gzip
 
     # -- errors: list, object (ExtendedInfo is an object), plain (no JSON)
     errors: str = "list"
@@ -62,6 +68,7 @@ class Profile:
     # -- work that takes time. task_location: task, monitor, job (a maker's), none (202 without Location)
     task_location: str = "task"
     task_seconds: float = 20.0
+    monitor: str = "{service}/TaskMonitors/{id}"
     task_first_state: str = "Running"
     task_hidden: float = 0.0  # a new task is 404 for so long
     task_purged: float | None = None  # so long after its end a task is 404
@@ -70,7 +77,7 @@ class Profile:
     # -- volumes
     volume_requires: tuple[str, ...] = ("RAIDType", "Links/Drives")
     volume_status: int = 202  # or 201: made at once
-    volume_apply_times: tuple[str, ...] = ("Immediate", "OnReset")
+    volume_apply_times: tuple[str, ...] = ("Immediate", "OnReset")  # the first is meant where none is given
     volume_delete_takes_apply_time: bool = True
     volume_name_max: int = 64
     volumes_need_power: bool = False  # no Storage while the server is off

@@ -9,6 +9,7 @@ aiohttp does HTTP, as it is fast and lets a connection be cut at any point; it i
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ssl
 import tempfile
 import threading
@@ -23,7 +24,7 @@ from .bmc import Bmc, Call
 from .faults import Fault
 from .messages import Reply, error_body, message
 from .record import Request
-from .tree import encode
+from .tree import encode, matches
 
 T = TypeVar("T")
 HEADERS = {"OData-Version": "4.0", "Cache-Control": "no-store", "Content-Type": "application/json;charset=utf-8"}
@@ -76,6 +77,7 @@ class Host:
         self.requests: list[Request] = []
         self.connections = 0
         self._numbers: dict[int, int] = {}
+        self._uses: dict[int, int] = {}
         self.keep_record = True
         self.tls: ssl.SSLContext | None = None
         if chain is not None:
@@ -144,6 +146,9 @@ class Host:
         record = Request.of(call)
         if self.keep_record:
             self.requests.append(record)
+        if self._worn_out(call.connection):
+            self._cut(request)
+            return web.Response()
         fault = self.bmc.fault_for(call)
         if self.latency:
             await asyncio.sleep(self.latency)
@@ -192,7 +197,17 @@ class Host:
         record.answer = body
         if reply.status in (204, 304):
             body = None
+        if body and any(matches(pattern, call.uri) for pattern in self.bmc.profile.gzip_always):
+            body, headers["Content-Encoding"] = gzip.compress(body, 1), "gzip"
         return web.Response(status=reply.status, body=body, headers=headers)
+
+    def _worn_out(self, connection: int) -> bool:
+        """Whether this connection was used as often as the BMC allows."""
+        most = self.bmc.profile.connection_requests
+        if most is None:
+            return False
+        self._uses[connection] = self._uses.get(connection, 0) + 1
+        return self._uses[connection] > most
 
     def _cut(self, request: web.BaseRequest) -> None:
         if request.transport is not None:

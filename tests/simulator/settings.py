@@ -16,6 +16,7 @@ from .tree import Tree, link, schema
 if TYPE_CHECKING:
     from .bmc import Bmc, Call
 
+JOB = "BIOS settings"  # the name of the work
 _USUAL = ("Settings", "SD", "Pending")
 
 
@@ -61,7 +62,7 @@ def _patch_bios(bmc: Bmc, call: Call, uri: str, owner: str) -> Reply:
     current = bmc.tree.need(owner).get("Attributes") or {}
     _check_attributes(bmc, owner, sent, current)
     bmc.power.check_post(call, owner)
-    jobs = [work for work in bmc.tasks.waiting() if work.name == "BIOS settings"]
+    jobs = [work for work in bmc.tasks.waiting() if work.name == JOB]
     if jobs and profile.bios_locked_by_job:
         raise Refusal(
             503,
@@ -92,8 +93,8 @@ def _start_job(bmc: Bmc, call: Call, uri: str, owner: str, when: str) -> Reply:
         start = call.body["@Redfish.SettingsApplyTime"].get("MaintenanceWindowStartTime")
         pause = max(0.0, (_date(start) - bmc.clock.date()).total_seconds())
     if waits:
-        return bmc.tasks.start(call, "BIOS settings", finish, seconds=seconds, on_reset=True)
-    return bmc.tasks.start(call, "BIOS settings", finish, seconds=pause + seconds)
+        return bmc.tasks.start(call, JOB, finish, seconds=seconds, on_reset=True)
+    return bmc.tasks.start(call, JOB, finish, seconds=pause + seconds)
 
 
 def _date(value: Any) -> datetime.datetime:
@@ -193,7 +194,7 @@ def apply(bmc: Bmc, uri: str, owner: str) -> None:
 
 def server_reset(bmc: Bmc) -> None:
     """What is pending without a job is applied by the start itself, unless this BMC wants a job for it."""
-    jobs = [work for work in bmc.tasks.waiting() if work.name == "BIOS settings"]
+    jobs = [work for work in bmc.tasks.waiting() if work.name == JOB]
     for uri, owner in bmc.settings.items():
         if schema(bmc.tree.need(owner)) != "Bios" or jobs or bmc.profile.bios_needs_apply_time:
             continue
@@ -236,5 +237,22 @@ def _patch_system(bmc: Bmc, call: Call, uri: str) -> Reply:
     return patch(bmc, call, uri)
 
 
+def create_job(bmc: Bmc, call: Call, uri: str) -> Reply:
+    """Dell: a configuration job for what is pending without one."""
+    target = call.body.get("TargetSettingsURI")
+    if not isinstance(target, str):
+        raise Refusal(400, "PropertyMissing", "TargetSettingsURI")
+    settings = bmc.tree.key(target)
+    owner = bmc.settings.get(settings)
+    if owner is None:
+        raise Refusal(400, "PropertyValueNotInList", target, "TargetSettingsURI")
+    if not pending(bmc, settings, owner):
+        raise Refusal(400, "IDRAC.2.8.SYS404", text="There are no pending values to be committed.")
+    if any(work.name == JOB for work in bmc.tasks.waiting()):
+        raise Refusal(400, "IDRAC.2.8.RAC053", text="A job for this component is there already.")
+    return _start_job(bmc, call, settings, owner, "OnReset")
+
+
+CREATES = {"DellJobCollection": create_job}
 ACTIONS = {"Bios.ResetBios": reset_bios, "SecureBoot.ResetKeys": reset_keys}
 PATCHES = {"Bios": _patch_bios_itself, "ComputerSystem": _patch_system}

@@ -151,13 +151,21 @@ def _apply_time(bmc: Bmc, call: Call, storage: str, deleting: bool = False) -> s
     except ValueError:
         raise Refusal(400, "MalformedJSON") from None
     when = given.get("@Redfish.OperationApplyTime")
+    offered = _offered(bmc, storage)
     if when is None:
-        return None
+        return offered[0] if offered else None
     if deleting and not bmc.profile.volume_delete_takes_apply_time:
         raise Refusal(400, "IDRAC.2.8.SYS029", text="Unable to apply the configuration at the requested time.")
-    if when not in bmc.profile.volume_apply_times:
+    if when not in offered:
         raise Refusal(400, "PropertyValueNotInList", when, "@Redfish.OperationApplyTime")
     return str(when)
+
+
+def _offered(bmc: Bmc, storage: str) -> tuple[str, ...]:
+    """Apply times that the collection of volumes names, else those of the profile."""
+    volumes = bmc.tree.get(link(bmc.tree.need(storage), "Volumes") or "/") or {}
+    named = dig(volumes, "@Redfish.OperationApplyTimeSupport", "SupportedValues")
+    return tuple(named) if isinstance(named, list) else bmc.profile.volume_apply_times
 
 
 def _busy(bmc: Bmc, storage: str) -> None:

@@ -83,6 +83,16 @@ class Shape:
     log: str = "SEL"
     update_service: bool = True
     bios_at_all: bool = True
+    bios_attributes_at_all: bool = True
+    expand_kinds: tuple[str, ...] = ("ExpandAll", "Links", "NoLinks")
+    volume_apply_times: tuple[str, ...] = ("Immediate", "OnReset")
+    boot_enabled: tuple[str, ...] = ("Disabled", "Once", "Continuous")
+    boot_only_in_settings: bool = False
+    extra_systems: tuple[str, ...] = ()
+    simple_update: bool = True
+    sessions: bool = True
+    jobs: bool = False  # Dell shows tasks as jobs too
+    lldp: bool = True
 
 
 def ref(uri: str) -> Json:
@@ -131,12 +141,13 @@ class _Builder:
         s = self.shape
         links = {name: ref(f"{ROOT}/{name}") for name in (
             "Systems", "Chassis", "Managers", "SessionService", "AccountService", "CertificateService", "EventService",
-            "Registries", "JsonSchemas")}
+            "Registries", "JsonSchemas") if s.sessions or name != "SessionService"}
         links["Tasks"] = ref(f"{ROOT}/TaskService")
         if s.update_service:
             links["UpdateService"] = ref(f"{ROOT}/UpdateService")
         levels = s.expand_levels
-        expand: Json = dict.fromkeys(("ExpandAll", "Links", "NoLinks", "Levels"), levels > 0)
+        kinds = ("ExpandAll", "Links", "NoLinks")
+        expand: Json = {name: levels > 0 and name in s.expand_kinds for name in kinds} | {"Levels": levels > 0}
         if levels:
             expand["MaxLevels"] = levels
         features = {
@@ -148,30 +159,26 @@ class _Builder:
             "TopSkipQuery": levels > 0,
             "DeepOperations": {"DeepPATCH": False, "DeepPOST": False},
         }
-        oem = {"Oem": {s.oem: {}}} if s.oem else {}
-        self.add(ROOT, "ServiceRoot", "v1_16_0", "Root Service", RedfishVersion="1.20.0", Product=s.product,
-                 Vendor=s.vendor, UUID=_uuid(s.model, "root"), ProtocolFeaturesSupported=features, **links,
-                 Links={"Sessions": ref(f"{ROOT}/SessionService/Sessions")}, **oem)
+        more: Json = {"Vendor": s.vendor} if s.vendor else {}
+        more |= {"Product": s.product} if s.product else {}
+        more |= {"Oem": {s.oem: {}}} if s.oem else {}
+        more["Links"] = {"Sessions": ref(f"{ROOT}/SessionService/Sessions")} if s.sessions else {}
+        self.add(ROOT, "ServiceRoot", "v1_16_0", "Root Service", RedfishVersion="1.20.0", UUID=_uuid(s.model, "root"),
+                 ProtocolFeaturesSupported=features, **links, **more)
         self.bodies[ROOT]["Id"] = s.root_id
 
     def _system(self, uri: str, manager: str, chassis: str) -> None:
         s = self.shape
         reset: Json = {"target": f"{uri}/Actions/ComputerSystem.Reset"}
         if s.reset_info:
-            reset["@Redfish.ActionInfo"] = self.add(
-                f"{uri}/ResetActionInfo",
-                "ActionInfo",
-                "v1_4_2",
-                "Reset",
-                Parameters=[
-                    {"Name": "ResetType", "Required": True, "DataType": "String", "AllowableValues": list(s.resets)}
-                ],
-            )
+            values = {"Name": "ResetType", "Required": True, "DataType": "String", "AllowableValues": list(s.resets)}
+            reset["@Redfish.ActionInfo"] = self.add(f"{uri}/ResetActionInfo", "ActionInfo", "v1_4_2", "Reset",
+                                                    Parameters=[values])
         else:
             reset["ResetType@Redfish.AllowableValues"] = list(s.resets)
         boot = {
             "BootSourceOverrideEnabled": "Disabled",
-            "BootSourceOverrideEnabled@Redfish.AllowableValues": ["Disabled", "Once", "Continuous"],
+            "BootSourceOverrideEnabled@Redfish.AllowableValues": list(s.boot_enabled),
             "BootSourceOverrideTarget": "None",
             "BootSourceOverrideTarget@Redfish.AllowableValues": list(s.boot_targets),
             "BootSourceOverrideMode": "UEFI",
@@ -189,13 +196,12 @@ class _Builder:
         if s.media == "Systems":
             more["VirtualMedia"] = ref(self._media(uri))
         if s.system_settings:
-            more["@Redfish.Settings"] = {
-                "@odata.type": "#Settings.v1_4_0.Settings",
-                "SettingsObject": ref(f"{uri}/{s.system_settings}"),
-            }
-            self.add(
-                f"{uri}/{s.system_settings}", "ComputerSystem", "v1_22_0", "Settings of the system", Boot=dict(boot)
-            )
+            more["@Redfish.Settings"] = {"@odata.type": "#Settings.v1_4_0.Settings",
+                                         "SettingsObject": ref(f"{uri}/{s.system_settings}")}
+            self.add(f"{uri}/{s.system_settings}", "ComputerSystem", "v1_22_0", "Settings of the system",
+                     Boot=dict(boot))
+            if s.boot_only_in_settings:
+                boot = {name: value for name, value in boot.items() if "Override" not in name}
         self.add(uri, "ComputerSystem", "v1_22_0", "System", SystemType="Physical", Manufacturer=s.manufacturer,
                  Model=s.model, SKU="SKU-" + digits(s.model, length=6),
                  SerialNumber=digits(s.model, "serial", length=10),
@@ -209,7 +215,8 @@ class _Builder:
                  NetworkInterfaces=ref(f"{uri}/NetworkInterfaces"),
                  Links={"Chassis": [ref(chassis)], "ManagedBy": [ref(manager)]},
                  Actions={"#ComputerSystem.Reset": reset}, **more)
-        self.collection(f"{ROOT}/Systems", "ComputerSystem", [uri])
+        extra = [self.add(f"{ROOT}/Systems/{name}", "ComputerSystem", "v1_22_0", name) for name in s.extra_systems]
+        self.collection(f"{ROOT}/Systems", "ComputerSystem", [uri, *extra])
         self.collection(f"{uri}/BootOptions", "BootOption", [
             self.add(f"{uri}/BootOptions/{name}", "BootOption", "v1_0_6", f"Boot option {name}",
                      BootOptionReference=name,
@@ -246,13 +253,16 @@ class _Builder:
                      PortType="BidirectionalPort",
                      CurrentSpeedGbps=25 if n < 3 else 0, LinkStatus="LinkUp" if n < 3 else "LinkDown",
                      LinkNetworkTechnology="Ethernet", InterfaceEnabled=True,
-                     Ethernet={"AssociatedMACAddresses": [_mac(s.model, n)],
-                               "LLDPReceive": {"ChassisId": "02:00:00:00:fe:01", "PortId": f"Ethernet{n}",
-                                               "SystemName": "leaf-1"} if n < 3 else {}}, Status=dict(OK))
+                     Ethernet={"AssociatedMACAddresses": [_mac(s.model, n)], **self._neighbour(n)}, Status=dict(OK))
             for n in names])
         self.collection(f"{uri}/NetworkInterfaces", "NetworkInterface", [
             self.add(f"{uri}/NetworkInterfaces/1", "NetworkInterface", "v1_2_3", "Adapter 1", Status=dict(OK),
                      Ports=ref(f"{adapter}/Ports"), Links={"NetworkAdapter": ref(adapter)})])
+
+    def _neighbour(self, port: int) -> Json:
+        if not self.shape.lldp or port > 2:
+            return {}
+        return {"LLDPReceive": {"ChassisId": "02:00:00:00:fe:01", "PortId": f"Ethernet{port}", "SystemName": "leaf-1"}}
 
     def _storage(self, uri: str, chassis: str) -> None:
         s = self.shape
@@ -271,13 +281,10 @@ class _Builder:
             self.collection(f"{unit}/Controllers", "StorageController", [controller])
             more: Json = {}
             if s.volumes and raid:
-                times = {
-                    "@odata.type": "#Settings.v1_4_0.OperationApplyTimeSupport",
-                    "SupportedValues": ["Immediate", "OnReset"],
-                }
-                more["Volumes"] = ref(
-                    self.collection(f"{unit}/Volumes", "Volume", [], **{"@Redfish.OperationApplyTimeSupport": times})
-                )
+                times = {"@odata.type": "#Settings.v1_4_0.OperationApplyTimeSupport",
+                         "SupportedValues": list(s.volume_apply_times)}
+                offered = {"@Redfish.OperationApplyTimeSupport": times} if s.volume_apply_times else {}
+                more["Volumes"] = ref(self.collection(f"{unit}/Volumes", "Volume", [], **offered))
             units.append(self.add(unit, "Storage", "v1_17_0", f"{name} storage", Controllers=ref(f"{unit}/Controllers"),
                                   **refs(drives, "Drives"), Status={**OK, "HealthRollup": "OK"},
                                   Links={"Enclosures": [ref(chassis)], "Enclosures@odata.count": 1}, **more))
@@ -312,18 +319,24 @@ class _Builder:
             }
             if s.apply_times:
                 more["@Redfish.Settings"]["SupportedApplyTimes"] = list(s.apply_times)
+        actions = {"#Bios.ResetBios": {"target": f"{uri}/Actions/Bios.ResetBios"}}
+        self._secure_boot(system)
+        if not s.bios_attributes_at_all:
+            self.add(uri, "Bios", "v1_2_3", "BIOS", Actions=actions)
+            return
         registry = f"BiosAttributeRegistry{s.vendor}.v1_0_0"
         self.add(uri, "Bios", "v1_2_3", "BIOS", AttributeRegistry=registry, Attributes=values, **more,
-                 Actions={"#Bios.ResetBios": {"target": f"{uri}/Actions/Bios.ResetBios"}})
-        self.add(
-            f"{uri}/{s.bios_settings}", "Bios", "v1_2_3", "BIOS settings", AttributeRegistry=registry, Attributes={}
-        )
+                 Actions=actions)
+        self.add(f"{uri}/{s.bios_settings}", "Bios", "v1_2_3", "BIOS settings", AttributeRegistry=registry,
+                 Attributes={})
         place = f"{ROOT}/Registries/{registry}"
         entries = [_attribute(*item) for item in named]
         self.add(f"{place}/{registry}.json", "AttributeRegistry", "v1_4_0", "BIOS attributes", Language="en",
                  OwningEntity=s.vendor, RegistryVersion="1.0.0", RegistryEntries={"Attributes": entries})
         self.bodies[f"{place}/{registry}.json"]["Id"] = registry
         self._registry(registry, f"{place}/{registry}.json")
+
+    def _secure_boot(self, system: str) -> None:
         self.add(f"{system}/SecureBoot", "SecureBoot", "v1_1_2", "UEFI Secure Boot", SecureBootEnable=False,
                  SecureBootCurrentBoot="Disabled", SecureBootMode="UserMode", Actions={"#SecureBoot.ResetKeys": {
                      "target": f"{system}/SecureBoot/Actions/SecureBoot.ResetKeys",
@@ -421,10 +434,13 @@ class _Builder:
         self._accounts()
         if self.shape.update_service:
             self._update()
-        sessions = f"{ROOT}/SessionService"
-        self.add(sessions, "SessionService", "v1_2_0", "Session service", ServiceEnabled=True, SessionTimeout=1800,
-                 Status=dict(OK), Sessions=ref(f"{sessions}/Sessions"))
-        self.collection(f"{sessions}/Sessions", "Session", [])
+        if self.shape.sessions:
+            sessions = f"{ROOT}/SessionService"
+            self.add(sessions, "SessionService", "v1_2_0", "Session service", ServiceEnabled=True, SessionTimeout=1800,
+                     Status=dict(OK), Sessions=ref(f"{sessions}/Sessions"))
+            self.collection(f"{sessions}/Sessions", "Session", [])
+        if self.shape.jobs:
+            self.collection(f"{manager}/Oem/Dell/Jobs", "DellJob", [])
         self.add(f"{ROOT}/TaskService", "TaskService", "v1_2_1", "Task service", ServiceEnabled=True, Status=dict(OK),
                  DateTime="2026-01-01T00:00:00Z", CompletedTaskOverWritePolicy="Oldest",
                  LifeCycleEventOnTaskStateChange=False,
@@ -478,12 +494,13 @@ class _Builder:
             more["MultipartHttpPushUri"] = f"{service}/upload"
         if s.push:
             more["HttpPushUri"] = s.push
+        if s.simple_update:
+            more["Actions"] = {"#UpdateService.SimpleUpdate": {
+                "target": f"{service}/Actions/UpdateService.SimpleUpdate",
+                "TransferProtocol@Redfish.AllowableValues": ["HTTP", "HTTPS", "NFS", "CIFS"]}}
         self.add(service, "UpdateService", "v1_15_0", "Update service", ServiceEnabled=True, Status=dict(OK),
                  HttpPushUriTargets=[], HttpPushUriTargetsBusy=False, MaxImageSizeBytes=2 * GIB, **more,
-                 FirmwareInventory=ref(f"{service}/FirmwareInventory"),
-                 Actions={"#UpdateService.SimpleUpdate": {
-                     "target": f"{service}/Actions/UpdateService.SimpleUpdate",
-                     "TransferProtocol@Redfish.AllowableValues": ["HTTP", "HTTPS", "NFS", "CIFS"]}})
+                 FirmwareInventory=ref(f"{service}/FirmwareInventory"))
 
 
 def build(shape: Shape) -> dict[str, Json]:

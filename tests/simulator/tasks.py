@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .messages import Json, Reply, message
-from .tree import ROOT, link, matches
+from .messages import Json, Refusal, Reply, message
+from .tree import ROOT, link, matches, schema
 
 if TYPE_CHECKING:
     from .bmc import Bmc, Call
@@ -46,6 +46,7 @@ class Work:
     made: float = 0.0
     ended: float | None = None
     messages: list[Json] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
 
 
 class Tasks:
@@ -54,6 +55,7 @@ class Tasks:
         self.works: dict[str, Work] = {}
         self.outcomes: list[Outcome] = []
         self._number = 0
+        self._monitors: dict[str, str] = {}
 
     @property
     def collection(self) -> str:
@@ -61,10 +63,9 @@ class Tasks:
         return link(self.bmc.tree.get(service) or {}, "Tasks") or f"{service}/Tasks"
 
     @property
-    def jobs(self) -> str | None:
-        """The collection of jobs of a maker whose tasks are shown as jobs too."""
-        found = self.bmc.tree.of_schema("DellJobCollection") or self.bmc.tree.of_schema("JobCollection")
-        return found[0] if found else None
+    def jobs(self) -> list[str]:
+        """Collections in which a maker shows its tasks as jobs too."""
+        return [*self.bmc.tree.of_schema("DellJobCollection"), *self.bmc.tree.of_schema("JobCollection")]
 
     def start(
         self,
@@ -88,19 +89,20 @@ class Tasks:
         if outcome is not None and outcome.seconds is not None:
             work.seconds = outcome.seconds
         self.works[uri] = work
+        self._monitors[self.bmc.tree.key(self._monitor(ident))] = uri
         work.state = "New" if on_reset else profile.task_first_state
         body: Json = {
             "@odata.id": uri,
             "@odata.type": "#Task.v1_7_4.Task",
             "Id": ident,
             "Name": name,
-            "TaskMonitor": f"{self.collection.rsplit('/', 1)[0]}/TaskMonitors/{ident}",
+            "TaskMonitor": self._monitor(ident),
             "StartTime": clock.stamp(),
         }
-        if self.bmc.tree.get(self.collection) is not None:
-            self.bmc.tree.add_member(self.collection, uri, body)
-        else:
-            self.bmc.tree.put(uri, body)
+        self.bmc.tree.add_member(self.collection, uri, body)
+        for jobs in self.jobs if profile.task_location == "job" else ():
+            self.bmc.tree.add_member(jobs, f"{jobs}/{ident}", self._job(work, f"{jobs}/{ident}", jobs))
+            work.jobs.append(f"{jobs}/{ident}")
         self._show(work)
         if not on_reset:
             self._run(work)
@@ -131,9 +133,8 @@ class Tasks:
 
     def get(self, uri: str) -> Reply | None:
         """The answer for a task or its monitor; None: it is not one."""
-        monitors = f"{self.collection.rsplit('/', 1)[0]}/TaskMonitors/"
-        monitor = uri.startswith(monitors)
-        work = self.works.get(f"{self.collection}/{uri[len(monitors) :]}" if monitor else uri)
+        monitor = uri in self._monitors
+        work = self.works.get(self._monitors.get(uri, uri))
         if work is None:
             return None
         now, profile = self.bmc.clock.moment(), self.bmc.profile
@@ -160,6 +161,24 @@ class Tasks:
         )
 
     # -- below
+
+    def _monitor(self, ident: str) -> str:
+        service, tasks = self.collection.rsplit("/", 1)[0], self.collection
+        return self.bmc.profile.monitor.format(service=service, tasks=tasks, id=ident)
+
+    def _job(self, work: Work, uri: str, jobs: str) -> Json:
+        kind = "DellJob" if schema(self.bmc.tree.need(jobs)).startswith("Dell") else "Job"
+        types = {"BIOS": "BIOSConfiguration", "Create": "RAIDConfiguration", "Delete": "RAIDConfiguration"}
+        body: Json = {
+            "@odata.id": uri,
+            "@odata.type": f"#{kind}.v1_1_0.{kind}",
+            "Id": uri.rsplit("/", 1)[-1],
+            "Name": work.name,
+            "StartTime": self.bmc.clock.stamp(),
+        }
+        if kind == "DellJob":
+            body["JobType"] = types.get(work.name.split()[0], "FirmwareUpdate")
+        return body
 
     def _outcome(self, call: Call) -> Outcome | None:
         for outcome in self.outcomes:
@@ -203,9 +222,31 @@ class Tasks:
         self._show(work)
 
     def _show(self, work: Work) -> None:
+        for uri in work.jobs:
+            last = work.messages[-1] if work.messages else message("Success", text="The job is waiting or running.")
+            states = {"New": "Scheduled" if work.waits_for_reset else "New", "Exception": "Failed"}
+            shown = {"JobState": states.get(work.state, work.state), "PercentComplete": work.percent}
+            if "JobType" in self.bmc.tree.need(uri):
+                shown |= {"Message": last["Message"], "MessageId": last["MessageId"]}
+            self.bmc.tree.edit(uri).update(shown)
         body = self.bmc.tree.edit(work.uri)
         bad = work.ended is not None and work.state != GOOD
         body.update({"TaskState": work.state, "TaskStatus": "Critical" if bad else "OK"})
         body.update({"PercentComplete": work.percent, "Messages": list(work.messages)})
         if work.ended is not None:
             body["EndTime"] = self.bmc.clock.stamp()
+
+
+def delete(bmc: Bmc, call: Call, uri: str) -> Reply:
+    """Cancel a task or a maker's job that has not ended; forget one that has."""
+    work = next((work for own, work in bmc.tasks.works.items() if uri in (own, *work.jobs)), None)
+    if work is None:
+        raise Refusal(405, "ResourceCannotBeDeleted")
+    if work.ended is None:
+        bmc.tasks.cancel(work)
+    for own in (work.uri, *work.jobs):
+        bmc.tree.drop_member(own.rsplit("/", 1)[0], own)
+    return Reply(204)
+
+
+DELETES = {"Task": delete, "Job": delete, "DellJob": delete}

@@ -113,11 +113,11 @@ def test_restart_of_the_bmc(make: Make) -> None:
 
 
 def test_throttling(make: Make) -> None:
-    _sim, client = make(rate=5)
-    answers = [client.get(SYSTEM) for _n in range(8)]
-    assert [a.status for a in answers][:5] == [200] * 5
-    assert answers[-1].status == 429
-    assert answers[-1].headers["retry-after"] == "1"
+    _sim, client = make(rate=0.1)
+    assert client.get(SYSTEM).status == 200
+    refused = client.get(SYSTEM)
+    assert refused.status == 429
+    assert refused.headers["retry-after"] == "1"
 
 
 def test_blind_repeats_are_seen(make: Make) -> None:
