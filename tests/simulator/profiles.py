@@ -148,7 +148,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "tree": "lenovo-sr670v2-xcc",
         "shape": {
             "vendor": "Lenovo", "oem": "Lenovo", "manufacturer": "Lenovo", "model": "ThinkSystem SR670 V2",
-            "product": "", "manager_model": "Lenovo XClarity Controller", "firmware": "AFBT50C 2.83", "expand_levels": 2,
+            "product": "", "manager_model": "Lenovo XClarity Controller", "firmware": "AFBT50C 2.83",
+            "expand_levels": 2,
             "bios_settings": "Pending", "bios_attributes": 338, "apply_times": ("OnReset",),
             "system_settings": "Pending",
             "media_actions": False, "reset_info": True, "inventory": 43, "push": "/fwupdate",
