@@ -163,7 +163,7 @@ class Bmc:
         if "gzip" not in accepted and any(matches(pattern, call.uri) for pattern in self.profile.identity_refused):
             raise Refusal(406, "HeaderInvalid", "Accept-Encoding")
         headers = {"Allow": self._allow(uri, body)}
-        if call.query:
+        if call.query or (schema(body) == "LogEntryCollection" and self.profile.logs_expanded):
             return Reply(200, query.answer(self, uri, call.query), headers)
         etag = self.etag(uri)
         if etag is not None:

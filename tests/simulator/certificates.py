@@ -88,7 +88,7 @@ def describe(certificate: x509.Certificate) -> Json:
         "Issuer": _shown(certificate.issuer),
         "ValidNotBefore": certificate.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "ValidNotAfter": certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "SerialNumber": format(certificate.serial_number, "x"),
+        "SerialNumber": certificate.serial_number.to_bytes(20, "big").hex(":").upper(),
         "Fingerprint": certificate.fingerprint(hashes.SHA256()).hex(":"),
         "FingerprintHashAlgorithm": "TPM_ALG_SHA256",
     }

@@ -39,6 +39,8 @@ class Profile:
     # short (the last member is missing)
     expand: str = "right"
 
+    logs_expanded: bool = True  # a collection of log entries holds them, not links, as the specification says
+
     # -- the connection
     connection_requests: int | None = None  # a connection that was used so often is reset at its next request
     gzip_always: tuple[str, ...] = ()  # resources that are compressed whatever the client accepts

@@ -67,7 +67,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "manager": "iDRAC.Embedded.1", "manager_model": "14G Monolithic", "firmware": "6.00.30.00",
             "chassis": "System.Embedded.1", "expand_levels": 1, "bios_attributes": 445,
             "apply_times": ("OnReset", "AtMaintenanceWindowStart", "InMaintenanceWindowOnReset"),
-            "volume_apply_times": ("OnReset",), "media": "Systems", "account_slots": 16, "inventory": 29,
+            "volume_apply_times": ("OnReset",), "account_slots": 16, "inventory": 29,
             "jobs": True,
         },
         "traits": (*DELL, ("errors", "object", SUSHY)),
@@ -80,7 +80,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "manager": "iDRAC.Embedded.1", "manager_model": "17G Monolithic", "firmware": "1.20.25.00",
             "chassis": "System.Embedded.1", "expand_levels": 1, "bios_attributes": 445,
             "apply_times": ("OnReset", "AtMaintenanceWindowStart", "InMaintenanceWindowOnReset"),
-            "volume_apply_times": ("OnReset",), "media": "Systems", "account_slots": 16, "inventory": 29,
+            "volume_apply_times": ("OnReset",), "account_slots": 16, "inventory": 29,
             "jobs": True,
             "system_settings": "Settings", "boot_only_in_settings": True,
         },
@@ -102,7 +102,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "model": "ProLiant DL380 Gen10", "manager_model": "iLO 5", "firmware": "iLO 5 v3.04", "expand_levels": 1,
             "expand_kinds": ("NoLinks",), "bios": "bios", "bios_settings": "settings", "apply_times": (),
             "bios_attributes": 267, "volume_apply_times": (), "multipart": False, "push": "/cgi-bin/uploadFile",
-            "inventory": 25, "log": "IML",
+            "inventory": 25, "log": "IML", "media": "Managers",
         },
         "traits": (
             ("any_case", True, TREE),
@@ -128,7 +128,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "model": "ProLiant DL380a Gen11", "manager_model": "iLO 6", "firmware": "iLO 6 v1.66", "expand_levels": 1,
             "expand_kinds": ("NoLinks",), "bios": "bios", "bios_settings": "settings", "apply_times": (),
             "bios_attributes": 290, "volume_apply_times": (), "multipart": False, "push": "/cgi-bin/uploadFile",
-            "inventory": 50, "log": "IML",
+            "inventory": 50, "log": "IML", "media": "Managers",
         },
         "traits": (
             ("any_case", True, TREE),
@@ -172,8 +172,8 @@ TABLE: dict[str, dict[str, Any]] = {
     "supermicro-x11": {
         "what": "X11 board",
         "shape": {
-            "vendor": "Supermicro", "oem": "Supermicro", "manufacturer": "Supermicro", "model": "X11DPH-T",
-            "product": "",
+            "vendor": "Supermicro", "oem": "Supermicro", "product": "", "media": "Managers",
+            "manufacturer": "Supermicro", "model": "X11DPH-T",
             "manager_model": "ASPEED", "firmware": "01.73.06", "expand_levels": 0, "bios_settings": "SD",
             "apply_times": (), "boot_targets": ("None", "Pxe", "Hdd", "UsbCd", "BiosSetup"), "simple_update": False,
             "multipart": False, "volumes": False, "inventory": 4, "lldp": False,
@@ -191,7 +191,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "what": "SYS-821GE-TNHR, 11.01.01",
         "tree": "supermicro-821ge-x13",
         "shape": {
-            "vendor": "", "oem": "Supermicro", "product": "", "manufacturer": "Supermicro", "model": "SYS-821GE-TNHR",
+            "vendor": "", "oem": "Supermicro", "product": "", "media": "Managers",
+            "manufacturer": "Supermicro", "model": "SYS-821GE-TNHR",
             "manager_model": "ASPEED", "firmware": "01.01.01", "expand_levels": 2, "bios_settings": "SD",
             "bios_attributes": 369, "apply_times": (), "reset_info": True, "volumes": False, "inventory": 106,
             "controllers": {"NVMeSSD": 8}, "boot_targets": ("None", "Pxe", "Floppy", "Cd", "Usb", "Hdd", "BiosSetup",
@@ -211,7 +212,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "model": "R283-S90", "system": "Self", "manager": "Self", "chassis": "Self", "manager_model": "AST2600",
             "firmware": "13.06.04", "expand_levels": 5, "bios_settings": "SD", "bios_names_settings": False,
             "bios_attributes": 300, "apply_times": (), "system_settings": "SD", "extra_systems": ("Capabilities",),
-            "volumes": False, "inventory": 8,
+            "volumes": False, "inventory": 8, "media": "Managers",
         },
         "traits": (
             ("session_timeout", 30, TREE),
@@ -236,6 +237,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "firmware": "2.16.0-dev", "expand_levels": 0, "bios_attributes_at_all": False, "volumes": False,
             "push": "/redfish/v1/UpdateService/update", "simple_update": False, "controllers": {"1": 2},
             "boot_targets": ("None", "Pxe", "Hdd", "Cd", "Diags", "BiosSetup", "Usb"), "inventory": 3,
+            "media": "Managers",
             "media_slots": (("Slot_0", ("CD", "USBStick")), ("Slot_1", ("CD", "USBStick"))),
         },
         "traits": (

@@ -11,7 +11,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from .messages import Json, Refusal
-from .tree import ROOT, clean, dig, encode
+from .tree import ROOT, clean, dig, encode, schema
 
 if TYPE_CHECKING:
     from .bmc import Bmc
@@ -55,6 +55,10 @@ def _queried(bmc: Bmc, uri: str, query: str, used: set[str]) -> Any:
         raise Refusal(501, "QueryNotSupported")
     if "$skip" in wanted or "$top" in wanted:
         body = _page(body, wanted)
+    if schema(body) == "LogEntryCollection" and bmc.profile.logs_expanded:
+        entries = [bmc.tree.key(member["@odata.id"]) for member in body["Members"]]
+        used.update(entries)
+        body = {**body, "Members": [bmc.tree.get(uri) or {"@odata.id": uri} for uri in entries]}
     if "$expand" in wanted:
         body = _expand(bmc, body, wanted["$expand"][0], features, used)
     if "$select" in wanted and features.get("SelectQuery"):

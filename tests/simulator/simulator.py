@@ -14,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import logs, synthetic, trees
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+
+from . import certificates, logs, synthetic, trees
 from .bmc import Bmc, Call
 from .clock import Clock
 from .faults import Fault
@@ -102,6 +105,7 @@ class Simulator:
         if self._pki is None and self.tls:
             self._pki = Pki.make(self._loop.directory, [self.host])
         chain = self._chain() if self.tls else None
+        self._show_certificate(chain)
         self._host = Host(self._loop, self.bmc, chain, self._latency)
         self.port = self._loop.run(self._host.start(self.host, self.port))
 
@@ -116,11 +120,17 @@ class Simulator:
         assert self._pki is not None
         if self._shared is None or self.host == "127.0.0.1":
             return self._pki.pem
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
         key = load_pem_private_key(self._pki.pem, None)
         certificate = issue(self._pki.ca_key, self._pki.ca_certificate, key.public_key(), "bmc", [self.host])  # type: ignore[arg-type]
         return pem(certificate, key)  # type: ignore[arg-type]
+
+    def _show_certificate(self, chain: bytes | None) -> None:
+        """The resource of the HTTPS certificate of a synthetic tree says what is served."""
+        for uri in self.bmc.tree.of_schema("Certificate") if chain and not self.recorded else ():
+            if "/HTTPS/" in uri:
+                shown = certificates.describe(load_pem_x509_certificate(chain))  # type: ignore[arg-type]
+                self.bmc.tree.edit(uri).update(shown)
+                self._began[uri] = copy.deepcopy(self.bmc.tree.need(uri))
 
     # -- how to reach it
 

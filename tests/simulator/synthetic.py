@@ -70,7 +70,7 @@ class Shape:
     bios_attributes: int = 0  # more than the named ones
     apply_times: tuple[str, ...] = ("Immediate", "OnReset", "AtMaintenanceWindowStart", "InMaintenanceWindowOnReset")
     system_settings: str = ""  # a settings object of the system, such as SD
-    media: str = "Managers"  # or Systems
+    media: str = "Systems"  # or Managers, where it was before
     media_actions: bool = True
     media_slots: tuple[tuple[str, tuple[str, ...]], ...] = (("1", ("Floppy", "USBStick")), ("2", ("CD", "DVD")))
     volumes: bool = True
@@ -163,7 +163,7 @@ class _Builder:
         more |= {"Product": s.product} if s.product else {}
         more |= {"Oem": {s.oem: {}}} if s.oem else {}
         more["Links"] = {"Sessions": ref(f"{ROOT}/SessionService/Sessions")} if s.sessions else {}
-        self.add(ROOT, "ServiceRoot", "v1_16_0", "Root Service", RedfishVersion="1.20.0", UUID=_uuid(s.model, "root"),
+        self.add(ROOT, "ServiceRoot", "v1_17_0", "Root Service", RedfishVersion="1.20.0", UUID=_uuid(s.model, "root"),
                  ProtocolFeaturesSupported=features, **links, **more)
         self.bodies[ROOT]["Id"] = s.root_id
 
@@ -208,8 +208,8 @@ class _Builder:
                  UUID=_uuid(s.model, "system"), AssetTag="", HostName="", BiosVersion="2.1.0", PowerState="Off",
                  PowerRestorePolicy="LastState", LocationIndicatorActive=False, Status=dict(OK),
                  BootProgress={"LastState": "None"}, Boot=boot,
-                 ProcessorSummary={"Count": s.processors, "Model": "Example 8000", "Status": dict(OK)},
-                 MemorySummary={"TotalSystemMemoryGiB": 32 * s.dimms, "Status": dict(OK)},
+                 ProcessorSummary={"Count": s.processors, "Model": "Example 8000"},
+                 MemorySummary={"TotalSystemMemoryGiB": 32 * s.dimms},
                  Processors=ref(f"{uri}/Processors"), Memory=ref(f"{uri}/Memory"), Storage=ref(f"{uri}/Storage"),
                  EthernetInterfaces=ref(f"{uri}/EthernetInterfaces"), LogServices=ref(f"{uri}/LogServices"),
                  NetworkInterfaces=ref(f"{uri}/NetworkInterfaces"),
@@ -233,7 +233,8 @@ class _Builder:
                      Model="Example 8000", TotalCores=32, TotalThreads=64, MaxSpeedMHz=3600, Status=dict(OK))
             for n in range(1, s.processors + 1)])
         self.collection(f"{uri}/Memory", "Memory", [
-            self.add(f"{uri}/Memory/DIMM{n}", "Memory", "v1_20_0", f"DIMM {n}", DeviceLocator=f"DIMM {n}",
+            self.add(f"{uri}/Memory/DIMM{n}", "Memory", "v1_20_0", f"DIMM {n}",
+                     Location={"PartLocation": {"ServiceLabel": f"DIMM {n}", "LocationType": "Slot"}},
                      MemoryType="DRAM", MemoryDeviceType="DDR5", BaseModuleType="RDIMM", CapacityMiB=32768,
                      OperatingSpeedMhz=4800, Manufacturer="Example", PartNumber="M321R4GA3BB6", RankCount=2,
                      SerialNumber=digits(s.model, "dimm", n, length=8), ErrorCorrection="MultiBitECC", Status=dict(OK))
@@ -262,7 +263,8 @@ class _Builder:
     def _neighbour(self, port: int) -> Json:
         if not self.shape.lldp or port > 2:
             return {}
-        return {"LLDPReceive": {"ChassisId": "02:00:00:00:fe:01", "PortId": f"Ethernet{port}", "SystemName": "leaf-1"}}
+        return {"LLDPReceive": {"ChassisId": "02:00:00:00:FE:00", "PortId": f"02:00:00:00:FE:{port:02X}",
+                                "SystemName": "leaf-1"}}
 
     def _storage(self, uri: str, chassis: str) -> None:
         s = self.shape
@@ -414,7 +416,7 @@ class _Builder:
                  VirtualMedia={"ProtocolEnabled": True, "Port": 5120})
         self.collection(f"{uri}/NetworkProtocol/HTTPS/Certificates", "Certificate", [
             self.add(f"{uri}/NetworkProtocol/HTTPS/Certificates/1", "Certificate", "v1_9_0", "HTTPS certificate",
-                     CertificateType="PEM", CertificateString="", Subject={"CommonName": "bmc"},
+                     CertificateType="PEM", Subject={"CommonName": "bmc"},
                      Issuer={"CommonName": "bmc"}, ValidNotBefore="2026-01-01T00:00:00Z",
                      ValidNotAfter="2036-01-01T00:00:00Z", CertificateUsageTypes=["Web"])])
         self._log(uri, "Log")
@@ -493,13 +495,13 @@ class _Builder:
         if s.multipart:
             more["MultipartHttpPushUri"] = f"{service}/upload"
         if s.push:
-            more["HttpPushUri"] = s.push
+            more |= {"HttpPushUri": s.push, "HttpPushUriTargets": [], "HttpPushUriTargetsBusy": False}
         if s.simple_update:
             more["Actions"] = {"#UpdateService.SimpleUpdate": {
                 "target": f"{service}/Actions/UpdateService.SimpleUpdate",
                 "TransferProtocol@Redfish.AllowableValues": ["HTTP", "HTTPS", "NFS", "CIFS"]}}
         self.add(service, "UpdateService", "v1_15_0", "Update service", ServiceEnabled=True, Status=dict(OK),
-                 HttpPushUriTargets=[], HttpPushUriTargetsBusy=False, MaxImageSizeBytes=2 * GIB, **more,
+                 MaxImageSizeBytes=2 * GIB, **more,
                  FirmwareInventory=ref(f"{service}/FirmwareInventory"))
 
 
@@ -510,6 +512,8 @@ def build(shape: Shape) -> dict[str, Json]:
 def _attribute(name: str, value: Any, choices: tuple[str, ...], default: Any) -> Json:
     kind = "Enumeration" if choices else "Integer" if isinstance(value, int) else "String"
     found = {"AttributeName": name, "DisplayName": name, "Type": kind, "DefaultValue": default, "ReadOnly": False}
+    if default == "":
+        del found["DefaultValue"]
     if choices:
         found["Value"] = [{"ValueName": choice, "ValueDisplayName": choice} for choice in choices]
     if kind == "Integer":

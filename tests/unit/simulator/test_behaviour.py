@@ -327,7 +327,7 @@ def test_certificate_is_requested_replaced_and_served(make: Make) -> None:
 
 def test_media_by_action(make: Make) -> None:
     sim, client = make()
-    drive = f"{MANAGER}/VirtualMedia/2"
+    drive = f"{SYSTEM}/VirtualMedia/2"
     insert, eject = (f"{drive}/Actions/VirtualMedia.{name}Media" for name in ("Insert", "Eject"))
     assert client.post(insert, {}).status == 400
     assert client.post(insert, {"Image": "http://user:secret@192.0.2.1/a.iso"}).status == 204
@@ -340,18 +340,18 @@ def test_media_by_action(make: Make) -> None:
 
 def test_media_as_vendors_have_it(make: Make) -> None:
     sim, client = make(media="patch", media_slots="^2$", media_requires=("TransferProtocolType",))
-    drive = f"{MANAGER}/VirtualMedia/2"
+    drive = f"{SYSTEM}/VirtualMedia/2"
     image = {"Image": "http://192.0.2.1/a.iso", "Inserted": True}
     assert client.patch(drive, image).message_id.endswith("PropertyMissing")
     assert client.patch(drive, {**image, "TransferProtocolType": "HTTP"}).status == 200
-    assert client.patch(f"{MANAGER}/VirtualMedia/1", {**image, "TransferProtocolType": "HTTP"}).status == 400
+    assert client.patch(f"{SYSTEM}/VirtualMedia/1", {**image, "TransferProtocolType": "HTTP"}).status == 400
     assert client.patch(drive, {"Image": None, "Inserted": False}).status == 200
     assert sim.get(drive)["Inserted"] is False
 
 
 def test_media_that_is_ejected_late(make: Make) -> None:
     sim, client = make(media_eject_seconds=5)
-    drive = f"{MANAGER}/VirtualMedia/2"
+    drive = f"{SYSTEM}/VirtualMedia/2"
     client.post(f"{drive}/Actions/VirtualMedia.InsertMedia", {"Image": "http://192.0.2.1/a.iso"})
     client.post(f"{drive}/Actions/VirtualMedia.EjectMedia")
     assert client.get(drive).body["Inserted"] is True
@@ -365,6 +365,8 @@ def test_logs_and_network(make: Make) -> None:
     sim.add_log_entry("Fan failed.", "Critical", log)
     entries = client.get(f"{log}/Entries?$expand=.").body["Members"]
     assert [entry["Message"] for entry in entries][-1] == "Fan failed."
+    plain = client.get(f"{log}/Entries?$skip=3").body
+    assert [entry["Message"] for entry in plain["Members"]] == ["Fan failed."]
     assert client.post(f"{log}/Actions/LogService.ClearLog").status == 204
     assert client.get(f"{log}/Entries").body["Members"] == []
     port, protocols = f"{MANAGER}/EthernetInterfaces/1", f"{MANAGER}/NetworkProtocol"
