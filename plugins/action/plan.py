@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -17,11 +18,13 @@ from ansible.plugins.action import ActionBase
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers import each
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmc
-from ..plugin_utils._readers.cluster import read_cluster
+from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_host
+from ..plugin_utils._runs.leases import read_leases
+from ..plugin_utils._site.changes import Intent
 from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Site, SiteError
-from ..plugin_utils._site.plan import Intent, Plan, make_plan
+from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.state import BmcState, HostState, SiteState
 
@@ -42,6 +45,7 @@ class ActionModule(ActionBase):
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
                 "authorized_key": {"type": "str", "required": True, "no_log": False},
+                "force": {"type": "list", "elements": "str", "default": []},
             }
         )
         hostvars = task_vars["hostvars"]
@@ -56,7 +60,8 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(exc)) from exc
         intent = _intent(site, args)
         state = _read(site, intent, args, {name: hostvars[name] for name in names})
-        plan = make_plan(site, intent, state)
+        state = _read_more(site, intent, args, state)
+        plan = make_plan(site, intent, state, args["force"])
         return self._result(plan, state)
 
     def _result(self, plan: Plan, state: SiteState) -> dict[str, Any]:
@@ -156,4 +161,24 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         hosts = pool.submit(each, addresses, host, _AT_ONCE)
         bmcs = pool.submit(each, addresses, bmc, _AT_ONCE)
         cluster = pool.submit(read_cluster, args["kubectl"], os.path.join(args["site_dir"], "kubeconfig"))
-        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result())
+        leases = read_leases(args["site_dir"], os.getppid())
+        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result(), leases=leases)
+
+
+def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:
+    """What only matters when a server that somebody depends on would be disrupted: its pods, and etcd."""
+    disrupted = [name for name, level in asks(site, intent, state) if level != "none"]
+    if not disrupted or not state.cluster.reachable:
+        return state
+    access = SshAccess(args["site_dir"])
+    kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
+    others = {
+        server.name: server.addresses["node"]
+        for server in site.with_role("control_plane")
+        if server.name not in state.hosts and server.name in state.cluster.nodes
+    }
+    return replace(
+        state,
+        others=each(others, lambda name: read_host(access, name, others[name], []), _AT_ONCE),
+        cluster=with_pods(state.cluster, args["kubectl"], kubeconfig, disrupted),
+    )

@@ -41,6 +41,13 @@ options:
     description: Public key that every server should let in.
     type: str
     required: true
+  force:
+    description:
+      - Servers that may be disrupted although the decision about disruptions refuses it.
+      - The plan then has a notice that says what is accepted.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
