@@ -45,6 +45,7 @@ class ActionModule(ActionBase):
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
                 "authorized_key": {"type": "str", "required": True, "no_log": False},
+                "path": {"type": "path"},
                 "force": {"type": "list", "elements": "str", "default": []},
             }
         )
@@ -62,11 +63,13 @@ class ActionModule(ActionBase):
         state = _read(site, intent, args, {name: hostvars[name] for name in names})
         state = _read_more(site, intent, args, state)
         plan = make_plan(site, intent, state, args["force"])
-        return self._result(plan, state)
+        return self._result(plan, state, args)
 
-    def _result(self, plan: Plan, state: SiteState) -> dict[str, Any]:
+    def _result(self, plan: Plan, state: SiteState, args: Mapping[str, Any]) -> dict[str, Any]:
         result = plan.to_dict()
-        result["lines"] = lines(plan)
+        if args["path"]:
+            _write(args["path"], result)
+        result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan)
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
@@ -93,25 +96,11 @@ class ActionModule(ActionBase):
         return result
 
 
-def lines(plan: Plan) -> list[str]:
-    """What a person reads: a line a change, equal ones of many servers folded, then problems and the sum."""
-    folded: dict[tuple[str, ...], list[str]] = {}
-    for change in plan.changes:
-        key = (change.stage, change.what, change.before, change.after, change.disruption)
-        folded.setdefault(key, []).append(change.server)
-    text = [
-        f"{stage}: {_names(servers)}: {what}: {before} -> {after}"
-        + (f" [{disruption}]" if disruption != "none" else "")
-        for (stage, what, before, after, disruption), servers in folded.items()
-    ]
-    text += [f"notice: {notice.server}: {notice.message}" for notice in plan.notices]
-    text += [f"problem: {problem.server}: {problem.message}" for problem in plan.problems]
-    return [*text, plan.summary]
-
-
-def _names(servers: list[str], limit: int = 6) -> str:
-    shown = ", ".join(servers[:limit])
-    return shown if len(servers) <= limit else f"{shown} and {len(servers) - limit} more"
+def _write(path: str, plan: Mapping[str, Any]) -> None:
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(plan, file, indent=1)
+        file.write("\n")
+    os.replace(f"{path}.new", path)
 
 
 def todo_hosts(plan: Plan) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from .changes import DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
 from .disruption import admit
 from .model import Server, Site
 from .service import depended_on, service_of
+from .show import lines, summary
 from .stages import INSTALL, STAGES, later_stages
 from .state import BmcState, HostState, SiteState
 
@@ -24,12 +25,19 @@ __all__ = ["Plan", "asks", "make_plan"]
 
 @dataclass(frozen=True)
 class Plan:
+    site: str
+    servers: tuple[str, ...]
+    """Names of the servers that were compared."""
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     notices: tuple[Notice, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """As C(plan.schema.json) describes it."""
         return {
+            "version": 1,
+            "site": self.site,
+            "servers": list(self.servers),
             "changes": [asdict(change) for change in self.changes],
             "problems": [asdict(problem) for problem in self.problems],
             "notices": [asdict(notice) for notice in self.notices],
@@ -39,20 +47,12 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        if not self.changes and not self.problems:
-            return "everything is in order: nothing to do"
-        servers = {change.server for change in self.changes}
-        parts = [
-            f"{sum(1 for c in self.changes if c.disruption == level)} with disruption '{level}'"
-            for level in DISRUPTIONS
-            if any(c.disruption == level for c in self.changes)
-        ]
-        text = f"{len(self.changes)} changes on {len(servers)} servers"
-        if parts:
-            text += f" ({', '.join(parts)})"
-        if self.problems:
-            text += f"; {len(self.problems)} problems, left alone"
-        return text
+        return summary(self.servers, self.changes, self.problems)
+
+    @property
+    def lines(self) -> list[str]:
+        """For a person."""
+        return lines(self.changes, self.problems, self.notices, self.summary)
 
 
 def asks(site: Site, intent: Intent, state: SiteState) -> list[tuple[str, str]]:
@@ -92,6 +92,8 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         found += _server(site, server, intent, state)
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
+        site=site.name,
+        servers=tuple(server.name for server in site.servers if server.name in state.hosts),
         changes=tuple(changes),
         problems=tuple(p for p in found if isinstance(p, Problem)),
         notices=tuple(n for n in found if isinstance(n, Notice)),

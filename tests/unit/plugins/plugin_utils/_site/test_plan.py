@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import Intent
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
@@ -113,6 +116,9 @@ def acts(plan: Plan) -> list[tuple[str, str]]:
     return [(change.stage, change.action) for change in plan.changes]
 
 
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[5] / "plugins/plugin_utils/_site/plan.schema.json").read_text("utf-8")
+)
 INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
 
 
@@ -196,7 +202,7 @@ def test_unreadable_is_left_alone(host: HostState, bmc: BmcState, text: str) -> 
     assert not plan.changes
     assert [problem.server for problem in plan.problems] == ["node1"]
     assert text in plan.problems[0].message
-    assert "1 problems" in plan.summary
+    assert plan.summary == "1 server left alone, 0 in order"
 
 
 def test_another_image_is_a_notice_that_says_what_to_do() -> None:
@@ -260,6 +266,13 @@ def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
     plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
     assert {change.server for change in plan.changes} == {"node1"}
     assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
+
+
+def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    change = SCHEMA["properties"]["changes"]["items"]["properties"]
+    assert tuple(change["stage"]["enum"]) == STAGES
+    assert tuple(change["disruption"]["enum"]) == DISRUPTIONS
 
 
 @pytest.mark.parametrize(
@@ -330,6 +343,7 @@ STATES = st.builds(
 @given(STATES)
 def test_safety_rules_hold_for_every_state(state: SiteState) -> None:
     plan = make_plan(site(), INTENT, state)
+    jsonschema.validate(plan.to_dict(), SCHEMA)
     order = [STAGES.index(change.stage) for change in plan.changes]
     assert order == sorted(order)
     for change in plan.changes:
