@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -17,11 +18,13 @@ from ansible.plugins.action import ActionBase
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers import each
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmc
-from ..plugin_utils._readers.cluster import read_cluster
+from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_host
+from ..plugin_utils._runs.leases import read_leases
+from ..plugin_utils._site.changes import Intent
 from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Site, SiteError
-from ..plugin_utils._site.plan import Intent, Plan, make_plan
+from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.state import BmcState, HostState, SiteState
 
@@ -42,6 +45,8 @@ class ActionModule(ActionBase):
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
                 "authorized_key": {"type": "str", "required": True, "no_log": False},
+                "path": {"type": "path"},
+                "force": {"type": "list", "elements": "str", "default": []},
             }
         )
         hostvars = task_vars["hostvars"]
@@ -56,12 +61,15 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(exc)) from exc
         intent = _intent(site, args)
         state = _read(site, intent, args, {name: hostvars[name] for name in names})
-        plan = make_plan(site, intent, state)
-        return self._result(plan, state)
+        state = _read_more(site, intent, args, state)
+        plan = make_plan(site, intent, state, args["force"])
+        return self._result(plan, state, args)
 
-    def _result(self, plan: Plan, state: SiteState) -> dict[str, Any]:
+    def _result(self, plan: Plan, state: SiteState, args: Mapping[str, Any]) -> dict[str, Any]:
         result = plan.to_dict()
-        result["lines"] = lines(plan)
+        if args["path"]:
+            _write(args["path"], result)
+        result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan)
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
@@ -88,25 +96,11 @@ class ActionModule(ActionBase):
         return result
 
 
-def lines(plan: Plan) -> list[str]:
-    """What a person reads: a line a change, equal ones of many servers folded, then problems and the sum."""
-    folded: dict[tuple[str, ...], list[str]] = {}
-    for change in plan.changes:
-        key = (change.stage, change.what, change.before, change.after, change.disruption)
-        folded.setdefault(key, []).append(change.server)
-    text = [
-        f"{stage}: {_names(servers)}: {what}: {before} -> {after}"
-        + (f" [{disruption}]" if disruption != "none" else "")
-        for (stage, what, before, after, disruption), servers in folded.items()
-    ]
-    text += [f"notice: {notice.server}: {notice.message}" for notice in plan.notices]
-    text += [f"problem: {problem.server}: {problem.message}" for problem in plan.problems]
-    return [*text, plan.summary]
-
-
-def _names(servers: list[str], limit: int = 6) -> str:
-    shown = ", ".join(servers[:limit])
-    return shown if len(servers) <= limit else f"{shown} and {len(servers) - limit} more"
+def _write(path: str, plan: Mapping[str, Any]) -> None:
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(plan, file, indent=1)
+        file.write("\n")
+    os.replace(f"{path}.new", path)
 
 
 def todo_hosts(plan: Plan) -> list[dict[str, Any]]:
@@ -156,4 +150,24 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         hosts = pool.submit(each, addresses, host, _AT_ONCE)
         bmcs = pool.submit(each, addresses, bmc, _AT_ONCE)
         cluster = pool.submit(read_cluster, args["kubectl"], os.path.join(args["site_dir"], "kubeconfig"))
-        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result())
+        leases = read_leases(args["site_dir"], os.getppid())
+        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result(), leases=leases)
+
+
+def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:
+    """What only matters when a server that somebody depends on would be disrupted: its pods, and etcd."""
+    disrupted = [name for name, level in asks(site, intent, state) if level != "none"]
+    if not disrupted or not state.cluster.reachable:
+        return state
+    access = SshAccess(args["site_dir"])
+    kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
+    others = {
+        server.name: server.addresses["node"]
+        for server in site.with_role("control_plane")
+        if server.name not in state.hosts and server.name in state.cluster.nodes
+    }
+    return replace(
+        state,
+        others=each(others, lambda name: read_host(access, name, others[name], []), _AT_ONCE),
+        cluster=with_pods(state.cluster, args["kubectl"], kubeconfig, disrupted),
+    )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from ..module_utils._bmc import BmcError, Options, connect
 from ..module_utils._bmc.boot import BootState
 from ..plugin_utils._readers.bmcs import bmc_options
 from ..plugin_utils._readers.hosts import SshAccess, ssh_command
+from ..plugin_utils._runs.leases import Leased, take_lease
+from ..plugin_utils._runs.power import Feed, PowerTimeout, power_slot
 
 _PAUSE = 1.0
 
@@ -41,19 +44,36 @@ class ActionModule(ActionBase):
             required_if=[("source", "virtual_media", ["image"])],
         )
         server = variables["kiban_server"]
-        began = time.monotonic()
-        if args["source"] != "none":
-            if self._task.check_mode:
-                return {**result, "changed": True, "seconds": 0.0}
-            try:
+        access = SshAccess(variables["kiban_site_dir"])
+        if args["source"] == "none":
+            began = time.monotonic()
+            wait(access, server, args["system"], args["timeout"])
+            return {**result, "changed": False, "seconds": round(time.monotonic() - began, 1)}
+        if self._task.check_mode:
+            return {**result, "changed": True, "seconds": 0.0}
+        feed = feed_of(variables["kiban_site"], server)
+        try:
+            # Of the run, not of this process, which ends with the task.
+            take_lease(access.site_dir, server["name"], os.getppid())
+            watts = server["profile"].get("power_on_watts") or 0
+            with power_slot(access.site_dir, feed, server["name"], watts, 10.0 * args["timeout"]):
+                began = time.monotonic()
                 start(bmc_options(server, variables), args["source"], args["image"], args["bmc_timeout"])
-            except BmcError as exc:
-                raise AnsibleActionFail(f"{server['name']}: {exc}", result={"failure": exc.as_dict()}) from exc
-            if hasattr(self._connection, "reset"):
-                # A connection that is kept open would go on waiting for a system that is gone.
-                self._connection.reset()
-        wait(SshAccess(variables["kiban_site_dir"]), server, args["system"], args["timeout"])
-        return {**result, "changed": args["source"] != "none", "seconds": round(time.monotonic() - began, 1)}
+                if hasattr(self._connection, "reset"):
+                    # A connection that is kept open would go on waiting for a system that is gone.
+                    self._connection.reset()
+                wait(access, server, args["system"], args["timeout"])
+        except (Leased, PowerTimeout) as exc:
+            raise AnsibleActionFail(f"{server['name']}: {exc}. Run again when that is over") from exc
+        except BmcError as exc:
+            raise AnsibleActionFail(f"{server['name']}: {exc}", result={"failure": exc.as_dict()}) from exc
+        return {**result, "changed": True, "seconds": round(time.monotonic() - began, 1)}
+
+
+def feed_of(site: Mapping[str, Any], server: Mapping[str, Any]) -> Feed:
+    """What the server's rack bears, from the model."""
+    rack: Mapping[str, Any] = next((rack for rack in site["racks"] if rack["name"] == server["rack"]), {})
+    return Feed(server["rack"], site["limits"].get("rack_power_ons"), rack.get("power_on_watts"))
 
 
 def start(options: Options, source: str, image: str | None, timeout: int) -> None:

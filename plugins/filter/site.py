@@ -15,8 +15,8 @@ try:
     from ..plugin_utils._site.kubeadm import init_config, join_config, patches
     from ..plugin_utils._site.load import load_site
     from ..plugin_utils._site.model import Server, Site, SiteError
-    from ..plugin_utils._site.plan import node_labels
     from ..plugin_utils._site.render import node_files
+    from ..plugin_utils._site.stages import node_labels
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:

@@ -84,7 +84,7 @@ try:
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site, SiteError
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plain import parse
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import STAGES
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars, site_vars
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
@@ -124,7 +124,7 @@ class InventoryModule(BaseInventoryPlugin):
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
         self.inventory.add_group("left_alone")
-        for group in [group_name("rack", rack) for rack in site.racks]:
+        for group in [group_name("rack", rack.name) for rack in site.racks]:
             self.inventory.add_group(group)
         for group in [group_name("profile", profile) for profile in site.profiles]:
             self.inventory.add_group(group)

@@ -41,6 +41,18 @@ options:
     description: Public key that every server should let in.
     type: str
     required: true
+  path:
+    description:
+      - File to write the plan to as JSON, also in check mode.
+      - C(plugins/plugin_utils/_site/plan.schema.json) describes it.
+    type: path
+  force:
+    description:
+      - Servers that may be disrupted although the decision about disruptions refuses it.
+      - The plan then has a notice that says what is accepted.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -54,6 +66,19 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+version:
+  description: Version of the schema of the keys up to RV(summary), which are those of O(path).
+  type: int
+  returned: success
+site:
+  description: Name of the site.
+  type: str
+  returned: success
+servers:
+  description: The servers that were compared. One that is in none of the lists below is in order.
+  type: list
+  elements: str
+  returned: success
 changes:
   description: What a run would change, in the order in which it would act.
   type: list
@@ -79,7 +104,7 @@ changes:
       description: What the model says.
       type: str
     disruption:
-      description: V(none), V(reboot), or V(data) when a system disk may be written.
+      description: V(none), V(reboot), V(drain), or V(data) when a system disk may be written.
       type: str
 problems:
   description: Servers that are left alone, each with the reason.
@@ -97,7 +122,7 @@ hosts:
   elements: dict
   returned: success
 lines:
-  description: The plan for a person, one line a change.
+  description: The plan for a person, by server and stage. Servers with the same changes are one group.
   type: list
   elements: str
   returned: success

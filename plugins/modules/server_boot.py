@@ -11,7 +11,9 @@ short_description: Boot a server from deploy media or its disk, and wait until i
 version_added: 0.1.0
 description:
   - Inserts or ejects virtual media, sets the boot override, powers on or restarts, and waits for SSH, in one task. So a
-    C(throttle) on the task limits how many servers are booting at once.
+    C(throttle) on the task limits how many servers are booting at once; C(limits.rack_power_ons) and C(power_on_watts)
+    of the site model limit it for each rack, over all runs on this control host.
+  - Before it boots a server it takes a lease on it, which ends with the run. A server that another run has is refused.
   - Runs on the control host, for a server of an inventory that M(kiban.baremetal.plan) works with. The address and
     options of the BMC come from C(kiban_server), user and password from C(kiban_bmc_username) and
     C(kiban_bmc_password), and the keys from C(kiban_site_dir).

@@ -63,6 +63,34 @@ def failed() -> list[str]:
     return [line.split()[0] for line in out.splitlines() if line.strip()]
 
 
+def etcd() -> dict[str, Any] | None:
+    """What the member of etcd on this server says, from the metrics that kubeadm lets it give on loopback."""
+    if not os.path.exists("/etc/kubernetes/manifests/etcd.yaml"):
+        return None
+    import http.client  # Takes a while, and few servers need it.
+
+    found: dict[str, list[str]] = {}
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", 2381, timeout=5)
+        connection.request("GET", "/metrics")
+        for line in connection.getresponse().read().decode("utf-8", "replace").splitlines():
+            match = re.match(r"etcd_(server_id|server_has_leader|server_is_learner|network_known_peers)\b(.*)", line)
+            if match:
+                found.setdefault(match.group(1), []).append(match.group(2))
+        connection.close()
+        peers = [
+            match.group(1) for text in found["network_known_peers"] if (match := re.search(r'Remote="(\w+)"', text))
+        ]
+        return {
+            "id": found["server_id"][0].split('"')[1],
+            "has_leader": float(found["server_has_leader"][0]) == 1,
+            "learner": float(found["server_is_learner"][0]) == 1,
+            "members": peers,
+        }
+    except (OSError, http.client.HTTPException, KeyError, IndexError, ValueError):
+        return None
+
+
 def serial(base: str) -> str | None:
     try:
         with open(f"{base}/device/vpd_pg80", "rb") as file:
@@ -127,6 +155,7 @@ def main() -> None:
             # kubeadm writes admin.conf long before it is done; this marker is what node_membership leaves at the end.
             "initialised": os.path.exists("/etc/kubernetes/kiban/initialised"),
         },
+        "etcd": etcd(),
         "containerd": {"active": active("containerd.service")},
         "failed": [] if in_ramdisk else failed(),
         "mounts": [record["serial_number"] for record in disks if record["claimed"]],

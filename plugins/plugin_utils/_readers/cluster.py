@@ -11,24 +11,55 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
+from .._site.service import pods_and_budgets
 from .._site.state import ClusterState, NodeState
 
-__all__ = ["read_cluster"]
+__all__ = ["read_cluster", "with_pods"]
 
 
 def read_cluster(kubectl: str, kubeconfig: str, timeout: int = 8) -> ClusterState:
     """All nodes of the cluster. Never raises: what failed is in C(error)."""
     if not os.path.exists(kubeconfig):
         return ClusterState(error=f"no kubeconfig at {kubeconfig}")
-    command = [kubectl, "--kubeconfig", kubeconfig, "get", "nodes", "-o", "json", f"--request-timeout={timeout}s"]
+    try:
+        items = _list(kubectl, kubeconfig, timeout, "nodes")
+    except _Unreadable as exc:
+        return ClusterState(known=True, error=str(exc))
+    nodes = {item["metadata"]["name"]: NodeState.from_object(item) for item in items}
+    return ClusterState(reachable=True, known=True, nodes=nodes)
+
+
+def with_pods(
+    cluster: ClusterState, kubectl: str, kubeconfig: str, servers: Iterable[str], timeout: int = 30
+) -> ClusterState:
+    """The same, with the pods of these servers and all PodDisruptionBudgets."""
+    try:
+        budgets = _list(kubectl, kubeconfig, timeout, "poddisruptionbudgets", "--all-namespaces")
+        pods: list[dict[str, Any]] = []
+        for server in servers:
+            on = f"--field-selector=spec.nodeName={server}"
+            pods += _list(kubectl, kubeconfig, timeout, "pods", "--all-namespaces", on)
+    except _Unreadable as exc:
+        return replace(cluster, reachable=False, error=str(exc))
+    by_server, found = pods_and_budgets(pods, budgets)
+    return replace(cluster, pods=by_server, budgets=found)
+
+
+class _Unreadable(Exception):
+    pass
+
+
+def _list(kubectl: str, kubeconfig: str, timeout: int, *args: str) -> list[dict[str, Any]]:
+    command = [kubectl, "--kubeconfig", kubeconfig, "get", *args, "-o", "json", f"--request-timeout={timeout}s"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout * 2, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
-        return ClusterState(known=True, error=str(exc))
+        raise _Unreadable(str(exc)) from exc
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"])[-1]
-        return ClusterState(known=True, error=reason)
-    items = json.loads(done.stdout)["items"]
-    nodes = {item["metadata"]["name"]: NodeState.from_object(item) for item in items}
-    return ClusterState(reachable=True, known=True, nodes=nodes)
+        raise _Unreadable((done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"])[-1])
+    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    return items

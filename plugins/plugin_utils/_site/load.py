@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from .check_limits import check_limits
 from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
 from .draft import Draft, Entry, addresses_of, read_entries
@@ -28,6 +29,7 @@ from .model import (
     Network,
     Problem,
     Profile,
+    Rack,
     Sdn,
     Sds,
     Server,
@@ -77,6 +79,7 @@ def _check_meaning(draft: Draft) -> list[Problem]:
     check_networks(draft)
     check_servers(draft)
     check_cluster(draft)
+    check_limits(draft)
     return draft.problems
 
 
@@ -97,7 +100,7 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
         for entry in draft.entries
         for server in _servers(entry, data["bmc_defaults"], networks["node"], sdn, resolve_path)
     )
-    site = data["site"]
+    site, limits = data["site"], data["limits"]
     return Site(
         name=site["name"],
         domain=site["domain"],
@@ -105,9 +108,9 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
         dns=tuple(site["dns"]),
         networks=networks,
         deploy=Deploy(deploy["address"], deploy["bmc_address"] or deploy["address"], deploy["port"]),
-        limits=Limits(**data["limits"]),
+        limits=Limits(**{**limits, "max_unavailable": {"workers": "10%", **limits["max_unavailable"]}}),
         profiles={name: _profile(name, raw) for name, raw in data["profiles"].items()},
-        racks=tuple(rack["name"] for rack in data["racks"]),
+        racks=tuple(Rack(rack["name"], rack["power_on_watts"]) for rack in data["racks"]),
         servers=servers,
         cluster=_cluster(data["cluster"], sdn, servers),
     )
@@ -116,7 +119,7 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
 def _profile(name: str, raw: dict[str, Any]) -> Profile:
     disks = {purpose: DiskSelector(**selector) for purpose, selector in raw["disks"].items() if selector}
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
-    return Profile(name, tuple(raw["expect"]), disks, bond)
+    return Profile(name, tuple(raw["expect"]), disks, bond, raw["serial"], raw["power_on_watts"])
 
 
 def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:

@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Problem",
     "Profile",
+    "Rack",
     "Sdn",
     "Sds",
     "Server",
@@ -72,8 +73,12 @@ class Deploy:
 @dataclass(frozen=True)
 class Limits:
     power_ons: int
+    rack_power_ons: int | None
+    """Of one rack; none: only C(power_ons) holds."""
     image_writes: int
     joins: int
+    max_unavailable: Mapping[str, int | str]
+    """Group name to a budget: a number of servers, or a percentage such as C(10%)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,16 @@ class Profile:
     disks: Mapping[str, DiskSelector]
     """By purpose: `system`, and `data` if the profile states it."""
     network: Bond
+    serial: int | str | None
+    """Budget: how many servers in service one run disrupts; none: as many as the other limits allow."""
+    power_on_watts: int | None
+
+
+@dataclass(frozen=True)
+class Rack:
+    name: str
+    power_on_watts: int | None
+    """What its servers may draw together while they start; none: no limit in watts."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,7 @@ class Site:
     deploy: Deploy
     limits: Limits
     profiles: Mapping[str, Profile]
-    racks: tuple[str, ...]
+    racks: tuple[Rack, ...]
     servers: tuple[Server, ...]
     cluster: Cluster
 

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BmcState", "ClusterState", "HostState", "NodeState", "SiteState"]
+from .disruption import Pod, PodBudget
+
+__all__ = ["BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,17 @@ class BmcState:
     power: str | None = None
     media: tuple[str, ...] = ()
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class EtcdMember:
+    """What the member of etcd on a server says of itself and of the others."""
+
+    id: str
+    has_leader: bool
+    learner: bool
+    members: tuple[str, ...] = ()
+    """Identities of all members that it knows, with its own."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +53,11 @@ class HostState:
     initialised: bool = False
     disks: tuple[Mapping[str, Any], ...] = ()
     local_mounts: tuple[str, ...] = ()
+    etcd: EtcdMember | None = None
 
     @classmethod
     def from_probe(cls, probe: Mapping[str, Any]) -> HostState:
-        kubelet = probe.get("kubelet") or {}
+        kubelet, etcd = probe.get("kubelet") or {}, probe.get("etcd")
         return cls(
             where=probe.get("where"),
             image_id=probe.get("image_id"),
@@ -53,6 +67,7 @@ class HostState:
             initialised=bool(kubelet.get("initialised")),
             disks=tuple(probe.get("disks") or ()),
             local_mounts=tuple(probe.get("mounts") or ()),
+            etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
         )
 
 
@@ -63,6 +78,7 @@ class NodeState:
     ready: bool
     version: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    cordoned: bool = False
 
     @classmethod
     def from_object(cls, obj: Mapping[str, Any]) -> NodeState:
@@ -71,6 +87,7 @@ class NodeState:
             ready=conditions.get("Ready") == "True",
             version=obj.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""),
             labels=dict(obj.get("metadata", {}).get("labels") or {}),
+            cordoned=bool(obj.get("spec", {}).get("unschedulable")),
         )
 
 
@@ -83,10 +100,19 @@ class ClusterState:
     """This control host holds a kubeconfig of the cluster."""
     error: str | None = None
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
+    budgets: tuple[PodBudget, ...] = ()
+    pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
+    """By server; read only for servers that a run would disrupt."""
 
 
 @dataclass(frozen=True)
 class SiteState:
+    """C(bmcs) and C(hosts) hold the servers that are planned."""
+
     bmcs: Mapping[str, BmcState] = field(default_factory=dict)
     hosts: Mapping[str, HostState] = field(default_factory=dict)
     cluster: ClusterState = field(default_factory=ClusterState)
+    others: Mapping[str, HostState] = field(default_factory=dict)
+    """Control-plane servers that are not planned, but were asked because a planned one would be disrupted."""
+    leases: Mapping[str, str] = field(default_factory=dict)
+    """Server to who works on it now: another run."""

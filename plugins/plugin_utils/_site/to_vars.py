@@ -26,10 +26,10 @@ def site_vars(site: Site) -> dict[str, Any]:
         "site": {"name": site.name, "domain": site.domain, "ntp": list(site.ntp), "dns": list(site.dns)},
         "networks": {name: _network(network) for name, network in site.networks.items()},
         "deploy": asdict(site.deploy),
-        "limits": asdict(site.limits),
+        "limits": {**asdict(site.limits), "max_unavailable": dict(site.limits.max_unavailable)},
         "profiles": {name: _profile(profile) for name, profile in site.profiles.items()},
         "racks": [
-            {"name": rack, "servers": [_server(server) for server in site.servers if server.rack == rack]}
+            {**asdict(rack), "servers": [_server(server) for server in site.servers if server.rack == rack.name]}
             for rack in site.racks
         ],
         "cluster": {
@@ -60,6 +60,8 @@ def _profile(profile: Profile) -> dict[str, Any]:
         "expect": list(profile.expect),
         "disks": {"data": None, **disks},
         "network": {"mode": profile.network.mode, "members": list(profile.network.members)},
+        "serial": profile.serial,
+        "power_on_watts": profile.power_on_watts,
     }
 
 

@@ -145,6 +145,34 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
     "empty roles": ([(f"{WORKERS}.roles", [])], "racks[0].servers[1].roles", "must not be empty", "worker"),
     "role twice": ([(f"{WORKERS}.roles", ["worker"] * 2)], "racks[0].servers[1].roles", "holds a value twice", ""),
     "unknown role": ([(f"{WORKERS}.roles", ["workr"])], "racks[0].servers[1].roles[0]", "'workr' is not", "'worker'"),
+    # Limits
+    "unknown group": (
+        [("limits.max_unavailable", {"wokers": 1})],
+        "limits.max_unavailable.wokers",
+        "there is no group 'wokers'",
+        "did you mean 'workers'?",
+    ),
+    "unknown rack of a budget": (
+        [("limits.max_unavailable", {"rack_a02": 1})],
+        "limits.max_unavailable.rack_a02",
+        "there is no group",
+        "did you mean 'rack_a01'?",
+    ),
+    "percentage without sign": (
+        [("limits.max_unavailable", {"workers": "10"})],
+        "limits.max_unavailable.workers",
+        "'10' is not a number of servers or a percentage",
+        "for example 10%",
+    ),
+    "more than all": ([("limits.max_unavailable", {"workers": "101%"})], "limits.max_unavailable.workers", "101%", ""),
+    "less than none": ([("limits.max_unavailable", {"workers": -1})], "limits.max_unavailable.workers", "-1 is", "0"),
+    "serial of none": ([("profiles.compute.serial", 0)], "profiles.compute.serial", "0 is out of range", "at least 1"),
+    "too few watts": (
+        [("profiles.compute.power_on_watts", 900), ("racks.0.power_on_watts", 800)],
+        "racks[0].power_on_watts",
+        "800 W do not start even one server of profile 'compute' (900 W)",
+        "at least 900",
+    ),
     # Numbers
     "limit of zero": ([("limits.power_ons", 0)], "limits.power_ons", "0 is out of range", "at least 1"),
     "vlan too high": (
@@ -651,6 +679,10 @@ FULL: list[tuple[str, Any]] = [
     ("profiles.compute.expect", ["memory.total_mib > `1`"]),
     ("profiles.compute.disks.data", {"select": "protocol == 'NVMe'", "count": 2}),
     ("profiles.compute.network", {"mode": "802.3ad"}),
+    ("profiles.compute.serial", "25%"),
+    ("profiles.compute.power_on_watts", 800),
+    ("racks.0.power_on_watts", 4000),
+    ("limits", {"rack_power_ons": 2, "max_unavailable": {"rack": 1, "profile_compute": "20%"}}),
     (f"{WORKERS}.wipe", ["S1"]),
     (f"{WORKERS}.reinstall", "again"),
     (f"{WORKERS}.labels", {"example.net/a": "b"}),
@@ -687,6 +719,8 @@ def test_server_vars() -> None:
                 "data": {"select": "protocol == 'NVMe'", "count": 2},
             },
             "network": {"mode": "802.3ad", "members": ["en*", "eth*"]},
+            "serial": "25%",
+            "power_on_watts": 800,
         },
         "bmc": {
             "address": "192.0.2.22",

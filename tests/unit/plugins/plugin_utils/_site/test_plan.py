@@ -4,18 +4,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import STAGES, Intent, Plan, make_plan
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
     BmcState,
     ClusterState,
+    EtcdMember,
     HostState,
     NodeState,
     SiteState,
@@ -55,7 +62,7 @@ def site(**server_options: Any):
                             "profile": "compute",
                             "bmc": "192.0.2.11",
                             "addresses": {"node": "198.51.100.11"},
-                            **server_options,
+                            **{key: value for key, value in server_options.items() if key != "name"},
                         },
                         {
                             "name": "node1",
@@ -109,6 +116,9 @@ def acts(plan: Plan) -> list[tuple[str, str]]:
     return [(change.stage, change.action) for change in plan.changes]
 
 
+SCHEMA = json.loads(
+    (Path(__file__).resolve().parents[5] / "plugins/plugin_utils/_site/plan.schema.json").read_text("utf-8")
+)
 INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
 
 
@@ -192,7 +202,7 @@ def test_unreadable_is_left_alone(host: HostState, bmc: BmcState, text: str) -> 
     assert not plan.changes
     assert [problem.server for problem in plan.problems] == ["node1"]
     assert text in plan.problems[0].message
-    assert "1 problems" in plan.summary
+    assert plan.summary == "1 server left alone, 0 in order"
 
 
 def test_another_image_is_a_notice_that_says_what_to_do() -> None:
@@ -205,6 +215,64 @@ def test_a_running_server_without_usable_bmc_is_told_and_kept() -> None:
     plan = plan_for(running(), BmcState(error="BMC 192.0.2.21: wrong password."))
     assert not plan.changes and not plan.problems
     assert "wrong password" in plan.notices[0].message
+
+
+def reinstalled(name: str = "node1", cluster: ClusterState = CLUSTER, **changes: Any) -> Plan:
+    state = SiteState({name: ON}, {name: running(installed={"reinstall": "zero"})}, cluster)
+    return make_plan(site(reinstall="one"), INTENT, replace(state, **changes))
+
+
+def test_a_disruption_that_is_refused_leaves_the_server_alone_and_says_why() -> None:
+    web = PodBudget("shop/web", disruptions_allowed=0)
+    pods = {"node1": (Pod("shop/web-1", True, ("shop/web",)),)}
+    plan = reinstalled(cluster=replace(CLUSTER, budgets=(web,), pods=pods))
+    assert not plan.changes
+    assert plan.problems[0].server == "node1"
+    assert "shop/web allows 0 more" in plan.problems[0].message and "kiban_force=node1" in plan.problems[0].message
+
+
+def test_the_only_member_of_etcd_is_not_installed_again_unless_by_force() -> None:
+    member = EtcdMember("a", True, False, ("a",))
+    host = running(installed={"reinstall": "zero"}, etcd=member)
+    state = SiteState({"cp1": ON}, {"cp1": host}, CLUSTER)
+    assert "etcd needs 1 of 1 members" in make_plan(site(reinstall="one"), INTENT, state).problems[0].message
+    plan = make_plan(site(reinstall="one"), INTENT, state, force=["cp1"])
+    assert acts(plan)[0] == ("os", "ramdisk") and "by force" in plan.notices[0].message
+
+
+def test_a_cluster_that_cannot_be_read_is_not_taken_for_none() -> None:
+    plan = reinstalled(cluster=ClusterState(known=True, error="connection refused"))
+    assert not plan.changes and "could not be read" in plan.problems[0].message
+    assert "connection refused" in plan.problems[0].message
+
+
+def test_another_run_on_a_server_refuses_even_what_nobody_depends_on() -> None:
+    state = SiteState({"node1": OFF}, {"node1": SILENT}, ClusterState(), leases={"node1": "process 7"})
+    plan = make_plan(site(), INTENT, state)
+    assert not plan.changes and "another run works on it (process 7)" in plan.problems[0].message
+
+
+def test_what_does_not_disrupt_asks_nobody() -> None:
+    state = SiteState({"node1": ON}, {"node1": running(files={})}, CLUSTER, leases={"node1": "process 7"})
+    assert acts(make_plan(site(), INTENT, state)) == [("host", "files")]
+
+
+def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
+    wide = site(reinstall="one", name="node[1:4]")
+    names = [server.name for server in wide.with_role("worker")]
+    hosts = {name: running(installed={"reinstall": "zero"}) for name in names}
+    nodes = dict.fromkeys(["cp1", *names], NODES["node1"])
+    state = SiteState(dict.fromkeys(names, ON), hosts, replace(CLUSTER, nodes=nodes))
+    plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
+    assert {change.server for change in plan.changes} == {"node1"}
+    assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
+
+
+def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    change = SCHEMA["properties"]["changes"]["items"]["properties"]
+    assert tuple(change["stage"]["enum"]) == STAGES
+    assert tuple(change["disruption"]["enum"]) == DISRUPTIONS
 
 
 @pytest.mark.parametrize(
@@ -275,6 +343,7 @@ STATES = st.builds(
 @given(STATES)
 def test_safety_rules_hold_for_every_state(state: SiteState) -> None:
     plan = make_plan(site(), INTENT, state)
+    jsonschema.validate(plan.to_dict(), SCHEMA)
     order = [STAGES.index(change.stage) for change in plan.changes]
     assert order == sorted(order)
     for change in plan.changes:

@@ -96,7 +96,13 @@ def test_the_examples_of_the_documentation_load() -> None:
 
 def test_defaults_of_mappings_are_filled_in_deep() -> None:
     filled = fill_defaults({"limits": {"joins": 1}, "cluster": {}})
-    assert filled["limits"] == {"power_ons": 10, "image_writes": 5, "joins": 1}
+    assert filled["limits"] == {
+        "power_ons": 10,
+        "rack_power_ons": None,
+        "image_writes": 5,
+        "joins": 1,
+        "max_unavailable": {},
+    }
     assert filled["cluster"]["extra_args"]["etcd"] == {}
 
 
