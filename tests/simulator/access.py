@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .messages import Json, Refusal, Reply
+from .messages import Json, Refusal, Reply, message
 from .tree import link
 
 if TYPE_CHECKING:
@@ -114,6 +114,14 @@ class Access:
             return
         raise Refusal(403, "InsufficientPrivilege")
 
+    def must_change(self, call: Call, uri: str) -> bool:
+        """Whether this is not among the few things that are allowed before a password was changed."""
+        account = self.bmc.tree.get(call.account or "") or {}
+        if not account.get("PasswordChangeRequired"):
+            return False
+        changes = call.method == "PATCH" and uri == call.account
+        return not (changes or (call.method == "GET" and uri == call.account) or uri in self.sessions)
+
     # -- sessions
 
     @property
@@ -150,6 +158,9 @@ class Access:
             "CreatedTime": self.bmc.clock.stamp(),
         }
         self.bmc.tree.add_member(collection, uri, resource)
+        resource = dict(self.bmc.tree.shown(uri))
+        if (self.bmc.tree.get(account) or {}).get("PasswordChangeRequired"):
+            resource["@Message.ExtendedInfo"] = [message("PasswordChangeRequired", account)]
         return Reply(201, resource, {"X-Auth-Token": token, "Location": uri})
 
     def close(self, uri: str) -> None:

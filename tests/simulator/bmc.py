@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import accounts, certificates, firmware, logs, media, power, query, settings, storage, tasks
+from . import accounts, certificates, events, firmware, logs, media, power, query, settings, storage, tasks
 from .access import Access
 from .clock import Clock
 from .faults import Fault
@@ -19,7 +19,7 @@ from .messages import Json, Refusal, Reply, error_body, refusal
 from .patching import WRITABLE, patch
 from .profile import Profile
 from .tasks import Tasks
-from .tree import ROOT, Base, Tree, clean, matches, schema
+from .tree import ROOT, Base, Tree, clean, matches, schema, styled
 
 Handler = Callable[["Bmc", "Call", str], Reply]
 
@@ -33,8 +33,8 @@ ACTIONS: dict[str, Handler] = {
     **certificates.ACTIONS,
     **logs.ACTIONS,
 }
-CREATES: dict[str, Handler] = {**storage.CREATES, **accounts.CREATES, **settings.CREATES}
-DELETES: dict[str, Handler] = {**storage.DELETES, **accounts.DELETES, **tasks.DELETES}
+CREATES: dict[str, Handler] = {**storage.CREATES, **accounts.CREATES, **settings.CREATES, **events.CREATES}
+DELETES: dict[str, Handler] = {**storage.DELETES, **accounts.DELETES, **tasks.DELETES, **events.DELETES}
 PATCHES: dict[str, Handler] = {**accounts.PATCHES, **media.PATCHES, **settings.PATCHES}
 
 _OPEN = {("GET", "/redfish"), ("GET", ROOT), ("GET", f"{ROOT}/odata"), ("GET", f"{ROOT}/$metadata")}
@@ -129,8 +129,12 @@ class Bmc:
     # -- below
 
     def _answer(self, call: Call) -> Reply:
-        uri = self.tree.key(call.uri)
         method = "GET" if call.method == "HEAD" else call.method
+        if method == "POST" and call.uri.endswith("/Members"):  # the same as the collection itself
+            call.uri = call.uri.removesuffix("/Members")
+        uri = self.tree.key(call.uri)
+        if call.headers.get("odata-version", "4.0") != "4.0":
+            raise Refusal(412, "HeaderInvalid", "OData-Version")
         if self._throttled():
             reply = refusal(429, "ServiceTemporarilyUnavailable", 1)
             reply.headers["Retry-After"] = "1"
@@ -141,6 +145,8 @@ class Bmc:
         call.account = self.access.identify(call)
         if call.account is None and (method, call.uri) not in _OPEN:
             raise Refusal(401, "NoValidSession")
+        if call.account and self.access.must_change(call, uri):
+            raise Refusal(403, "PasswordChangeRequired", call.account)
         if method == "GET":
             return self._get(call, uri)
         if method not in ("POST", "PATCH", "DELETE", "PUT"):
@@ -162,7 +168,9 @@ class Bmc:
         accepted = call.headers.get("accept-encoding", "")
         if "gzip" not in accepted and any(matches(pattern, call.uri) for pattern in self.profile.identity_refused):
             raise Refusal(406, "HeaderInvalid", "Accept-Encoding")
-        headers = {"Allow": self._allow(uri, body)}
+        kind = str(body.get("@odata.type", "")).removeprefix("#").rsplit(".", 1)[0]
+        described = f"<http://redfish.dmtf.org/schemas/v1/{kind}.json>; rel=describedby"
+        headers = {"Allow": self._allow(uri, body), "Link": described}
         if call.query or (schema(body) == "LogEntryCollection" and self.profile.logs_expanded):
             return Reply(200, query.answer(self, uri, call.query), headers)
         etag = self.etag(uri)
@@ -245,14 +253,11 @@ class Bmc:
     # -- ETags
 
     def etag(self, uri: str) -> str | None:
-        digits, style = self.tree.etag(uri), self.profile.etag
-        return {
-            "strong": f'"{digits}"',
-            "weak": f'W/"{digits}"',
-            "bare": digits,
-            "gzip": f'"{digits}-gzip"',
-            "empty": "",
-        }.get(style)
+        style = self.profile.etag
+        said = self.tree.need(uri).get("@odata.etag")
+        if said and style in ("strong", "weak") and self.tree.key(uri) not in self.tree.changed():
+            return str(said)
+        return styled(self.tree.etag(uri), style)
 
     def _matches(self, call: Call, uri: str) -> bool:
         """Whether a write goes on. False: it is dropped without a word, as some BMCs do."""

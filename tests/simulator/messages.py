@@ -44,7 +44,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "PropertyValueFormatError": ("Warning", "The value for the property '%2' is not in a format that it accepts."),
     "PropertyValueConflict": ("Warning", "The property '%1' could not be written: its value conflicts with '%2'."),
     "PropertyValueOutOfRange": ("Warning", "The value '%1' for the property '%2' is not in the supported range."),
-    "PasswordChangeRequired": ("Critical", "The password provided for this account must be changed before access."),
+    "PasswordChangeRequired": ("Critical", "The password for this account must be changed: PATCH Password of '%1'."),
     "ActionNotSupported": ("Critical", "The action '%1' is not supported by the resource."),
     "ActionParameterMissing": ("Critical", "The action '%1' requires the parameter '%2' to be present."),
     "ActionParameterUnknown": ("Warning", "The action '%1' was submitted with the invalid parameter '%2'."),

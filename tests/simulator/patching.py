@@ -115,6 +115,20 @@ def _check_value(name: str, value: Any, now: Any, allowed: Any, related: str) ->
         raise Refusal(400, "PropertyValueTypeError", shown, name, related=related)
 
 
+def _merged(now: list[Any], sent: list[Any]) -> list[Any]:
+    """An empty object leaves an element as it is, null takes it away; what is not sent goes."""
+    found = []
+    for number, item in enumerate(sent):
+        old = now[number] if number < len(now) else None
+        if item == {} and old is not None:
+            found.append(old)
+        elif isinstance(item, dict) and isinstance(old, dict):
+            found.append({**old, **item})
+        elif item is not None:
+            found.append(item)
+    return found
+
+
 def merge(body: Json, sent: Json) -> None:
     """Objects are merged, everything else is replaced. Passwords are not kept."""
     for name, value in sent.items():
@@ -124,5 +138,7 @@ def merge(body: Json, sent: Json) -> None:
             body[name] = None
         elif isinstance(value, dict) and isinstance(body.get(name), dict):
             merge(body[name], value)
+        elif isinstance(value, list) and isinstance(body.get(name), list):
+            body[name] = _merged(body[name], value)
         else:
             body[name] = value

@@ -68,7 +68,7 @@ def issue(
     ca_key: Key, ca: x509.Certificate, public_key: ec.EllipticCurvePublicKey, name: str, addresses: Iterable[str]
 ) -> x509.Certificate:
     names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    builder = _builder(name, ca.subject, public_key, is_ca=False)
+    builder = _builder(name, ca.subject, public_key, ca_key.public_key(), is_ca=False)
     return builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(ca_key, hashes.SHA256())
 
 
@@ -86,12 +86,17 @@ def _pem(certificate: x509.Certificate) -> bytes:
 def _ca(name: str) -> tuple[Key, x509.Certificate]:
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return key, _builder(name, issuer, key.public_key(), is_ca=True).sign(key, hashes.SHA256())
+    return key, _builder(name, issuer, key.public_key(), key.public_key(), is_ca=True).sign(key, hashes.SHA256())
 
 
 def _builder(
-    name: str, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, is_ca: bool
+    name: str,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    issuer_key: ec.EllipticCurvePublicKey,
+    is_ca: bool,
 ) -> x509.CertificateBuilder:
+    """All that strict verification asks for (RFC 5280), which newer Python versions do by default."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -102,4 +107,7 @@ def _builder(
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=2))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+        .add_extension(x509.KeyUsage(True, False, False, False, False, is_ca, is_ca, False, False), critical=True)
     )

@@ -35,7 +35,7 @@ def answer(bmc: Bmc, uri: str, query: str) -> bytes:
 
 
 def _queried(bmc: Bmc, uri: str, query: str, used: set[str]) -> Any:
-    body: Any = bmc.tree.need(uri)
+    body: Any = bmc.tree.shown(uri)
     wanted = urllib.parse.parse_qs(query, keep_blank_values=True)
     for name in wanted:
         if name.startswith("$") and name not in KNOWN:
@@ -43,6 +43,8 @@ def _queried(bmc: Bmc, uri: str, query: str, used: set[str]) -> Any:
     features = dig(bmc.tree.need(ROOT), "ProtocolFeaturesSupported")
     features = features if isinstance(features, dict) else {}
     if "only" in wanted and features.get("OnlyMemberQuery"):
+        if wanted["only"] != [""]:
+            raise Refusal(400, "QueryParameterValueFormatError", wanted["only"][0], "only")
         if len(wanted) > 1:
             raise Refusal(400, "QueryCombinationInvalid")
         if "Members" not in body:
@@ -50,7 +52,7 @@ def _queried(bmc: Bmc, uri: str, query: str, used: set[str]) -> Any:
         if len(body["Members"]) == 1:
             only = bmc.tree.key(body["Members"][0]["@odata.id"])
             used.add(only)
-            body = bmc.tree.need(only)
+            body = bmc.tree.shown(only)
     if "$filter" in wanted and not features.get("FilterQuery"):
         raise Refusal(501, "QueryNotSupported")
     if "$skip" in wanted or "$top" in wanted:
@@ -58,7 +60,7 @@ def _queried(bmc: Bmc, uri: str, query: str, used: set[str]) -> Any:
     if schema(body) == "LogEntryCollection" and bmc.profile.logs_expanded:
         entries = [bmc.tree.key(member["@odata.id"]) for member in body["Members"]]
         used.update(entries)
-        body = {**body, "Members": [bmc.tree.get(uri) or {"@odata.id": uri} for uri in entries]}
+        body = {**body, "Members": [bmc.tree.shown(uri) for uri in entries if bmc.tree.get(uri)]}
     if "$expand" in wanted:
         body = _expand(bmc, body, wanted["$expand"][0], features, used)
     if "$select" in wanted and features.get("SelectQuery"):
@@ -122,8 +124,8 @@ def _fill(bmc: Bmc, value: Any, levels: int, kind: str, used: set[str], inside: 
         if kind == "*" or (kind == ".") is not inside:
             uri = bmc.tree.key(clean(value["@odata.id"]))
             used.add(uri)
-            body = bmc.tree.get(uri) if "#" not in value["@odata.id"] else None
-            if body is not None:
+            if "#" not in value["@odata.id"] and bmc.tree.get(uri) is not None:
+                body = bmc.tree.shown(uri)
                 return _fill(bmc, body, levels - 1, kind, used) if levels > 1 else body
         return value
     return {

@@ -17,12 +17,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from . import pki
 from .bmc import Bmc, Call
 from .faults import Fault
-from .messages import Reply, error_body, message
+from .messages import Reply, error_body
+from .messages import message as says
 from .record import Request
 from .tree import encode, matches
 
@@ -67,6 +68,26 @@ class Loop:
         self._directory.cleanup()
 
 
+class _Protocol(web.RequestHandler):
+    """A method that nobody knows is answered as Redfish wants it; other nonsense as aiohttp does, without a log."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if isinstance(exc, http_exceptions.BadHttpMethod):
+            status = 501
+        if status == 500:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status, body=encode(error_body(says("OperationNotAllowed"))), headers=HEADERS)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> _Protocol:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
 class Host:
     """One BMC at one address."""
 
@@ -82,7 +103,7 @@ class Host:
         self.tls: ssl.SSLContext | None = None
         if chain is not None:
             self.tls = pki.context(loop.directory, chain)
-        self._server = web.Server(self._handle, access_log=None, keepalive_timeout=600, loop=loop.loop)
+        self._server = _Server(self._handle, access_log=None, keepalive_timeout=600, loop=loop.loop)
         self._listener: asyncio.Server | None = None
         self._address = ("127.0.0.1", 0)
         self._down = 0
@@ -169,7 +190,7 @@ class Host:
         if fault.refuse is not None:
             self._restart(fault.refuse)
             return web.Response()
-        reply = fault.reply(self.bmc) or reply or Reply(500, error_body(message("InternalError")))
+        reply = fault.reply(self.bmc) or reply or Reply(500, error_body(says("InternalError")))
         if fault.change is not None:
             reply = fault.changed(reply)
         if fault.drop in ("before", "after"):

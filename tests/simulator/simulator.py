@@ -38,9 +38,11 @@ _VOLATILE = ("Session", "SessionCollection", "Task", "TaskCollection", "LogEntry
 
 
 @functools.cache
-def _base(profile: Profile, recorded: bool) -> Base:
-    bodies = trees.load(profile.tree) if recorded else synthetic.build(synthetic.Shape(**dict(profile.shape)))
-    return Base(bodies, profile.any_case)
+def _base(profile: Profile, recorded: bool, etag: str) -> Base:
+    if recorded:
+        return Base(trees.load(profile.tree), profile.any_case)
+    shape = synthetic.Shape(**dict(profile.shape))
+    return Base(synthetic.build(shape), profile.any_case, etag if etag in ("strong", "weak") else "")
 
 
 class Simulator:
@@ -77,7 +79,7 @@ class Simulator:
             if tree == "recorded" and problem:
                 raise FileNotFoundError(problem)
             self.recorded = tree != "synthetic" and problem is None
-            base = _base(found, self.recorded)
+            base = _base(found, self.recorded, self.profile.etag)
         else:
             self.recorded = False
             base = Base(tree, found.any_case)
@@ -222,7 +224,7 @@ class Simulator:
 
     def get(self, uri: str) -> Json:
         """A copy of a resource as it is now. KeyError: there is none."""
-        return self._safely(lambda: copy.deepcopy(self.bmc.tree.need(uri)))
+        return self._safely(lambda: copy.deepcopy(self.bmc.tree.shown(uri)))
 
     def find(self, kind: str) -> list[str]:
         """URIs of the resources of a kind, such as `Drive`, in the order of the tree."""

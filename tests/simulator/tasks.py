@@ -112,7 +112,7 @@ class Tasks:
         place = profile.task_location
         if place != "none":
             headers["Location"] = body["TaskMonitor"] if place == "monitor" else uri
-        return Reply(202, None if place in ("none", "job") else dict(self.bmc.tree.need(uri)), headers)
+        return Reply(202, None if place in ("none", "job") else dict(self.bmc.tree.shown(uri)), headers)
 
     def waiting(self, controller: str | None = None) -> list[Work]:
         """Work that has not ended."""
@@ -144,7 +144,7 @@ class Tasks:
             raise KeyError(uri)
         if not monitor:
             return None  # an ordinary resource
-        body = dict(self.bmc.tree.need(work.uri))
+        body = dict(self.bmc.tree.shown(work.uri))
         if work.ended is None:
             return Reply(202, body, {"Location": uri})
         if work.state == GOOD:

@@ -52,20 +52,49 @@ def encode(body: Any) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-class Base:
-    """A tree that many BMCs share. `any_case`: URIs are found whatever their case, as HPE does it."""
+def styled(digits: str, style: str) -> str | None:
+    """An ETag as a BMC writes it; None where it has none."""
+    return {
+        "strong": f'"{digits}"',
+        "weak": f'W/"{digits}"',
+        "bare": digits,
+        "gzip": f'"{digits}-gzip"',
+        "empty": "",
+    }.get(style)
 
-    def __init__(self, bodies: Mapping[str, Json], any_case: bool = False) -> None:
+
+def digest(body: Json) -> str:
+    """Twelve digits that change with the resource."""
+    plain = {name: value for name, value in body.items() if name != "@odata.etag"} if "@odata.etag" in body else body
+    return hashlib.sha256(encode(plain)).hexdigest()[:12]
+
+
+class Base:
+    """A tree that many BMCs share. `any_case`: URIs are found whatever their case, as HPE does it. `etags`: each
+    resource says its ETag, in this style; else only those that do so already."""
+
+    def __init__(self, bodies: Mapping[str, Json], any_case: bool = False, etags: str = "") -> None:
         self.any_case = any_case
+        self.etags = etags
         self.bodies: dict[str, Json] = {self.key(uri): body for uri, body in bodies.items()}
         self.actions: dict[str, tuple[str, str]] = {}
         for uri, body in self.bodies.items():
             self.actions.update(self.actions_of(uri, body))
         self.cache: dict[tuple[str, str], tuple[bytes, frozenset[str]]] = {}
+        self.digits: dict[str, str] = {}
+        for body in self.bodies.values() if etags else ():
+            body["@odata.etag"] = styled(digest(body), etags)
 
     def key(self, uri: str) -> str:
         uri = clean(uri)
         return uri.lower() if self.any_case else uri
+
+    def etag(self, key: str) -> str:
+        """Its digits, without what is around them."""
+        if key not in self.digits:
+            said = self.bodies[key].get("@odata.etag")
+            self.digits[key] = said.removeprefix("W/").strip('"') if said else digest(self.bodies[key])
+        return self.digits[key]
 
     def actions_of(self, uri: str, body: Json) -> Iterator[tuple[str, tuple[str, str]]]:
         actions = body.get("Actions")
@@ -117,6 +146,8 @@ class Tree:
     def put(self, uri: str, body: Json) -> None:
         key = self.key(uri)
         self._changed(key)
+        if self.base.etags:
+            body.setdefault("@odata.etag", "")
         self._own[key] = body
         self._actions.update(self.base.actions_of(key, body))
 
@@ -171,20 +202,30 @@ class Tree:
         """What differs from the shared tree: None is a resource that was removed."""
         return self._own
 
+    def shown(self, uri: str) -> Json:
+        """A resource with the ETag that it has now. For reading only."""
+        key = self.key(uri)
+        body = self._own.get(key)
+        if body is not None and "@odata.etag" in body:
+            return {**body, "@odata.etag": styled(self.etag(key), self.base.etags or "strong")}
+        return self.need(uri)
+
     def encoded(self, uri: str) -> bytes:
         key = self.key(uri)
         if key in self._own:
-            return encode(self._own[key])
+            return encode(self.shown(key))
         found = self.base.cache.get((key, ""))
         if found is None:
             found = self.base.cache[key, ""] = (encode(self.base.bodies[key]), frozenset())
         return found[0]
 
     def etag(self, uri: str) -> str:
-        """Twelve digits that change with the resource, without quotes."""
+        """Digits that change with the resource, without what is around them."""
         key = self.key(uri)
+        if key not in self._own:
+            return self.base.etag(key)
         if key not in self._etags:
-            self._etags[key] = hashlib.sha256(self.encoded(key)).hexdigest()[:12]
+            self._etags[key] = digest(self.need(key))
         return self._etags[key]
 
     def _changed(self, key: str) -> None:
