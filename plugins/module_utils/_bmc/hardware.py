@@ -46,7 +46,14 @@ class Hardware:
             "boot": lambda: boot_of(system),
             "manager": self._manager,
         }
-        return {name: reader() if name in subset else None for name, reader in readers.items()}
+        record: dict[str, t.Any] = dict.fromkeys(readers)
+        for name in readers:
+            if name in subset:
+                known = self._resources.known()
+                record[name] = readers[name]()
+                # A thousand servers are read side by side: only what other parts need stays in memory.
+                self._resources.forget_all_but(known)
+        return record
 
     def _collection(self, parent: Json, name: str, convert: t.Callable[[Json], Json]) -> list[Json]:
         return [convert(body) for body in self._resources.members(link(parent, name)) if is_present(body)]

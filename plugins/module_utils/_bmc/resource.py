@@ -80,6 +80,14 @@ class Resources:
             self._cache.pop(_key(uri), None)
             self._etags.pop(_key(uri), None)
 
+    def known(self) -> frozenset[str]:
+        """What was read and is still kept, for C(forget_all_but)."""
+        return frozenset(self._cache)
+
+    def forget_all_but(self, known: t.Collection[str]) -> None:
+        for uri in [uri for uri in self._cache if uri not in known]:
+            self.forget(uri)
+
     def patch(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> t.Any:
         """PATCH with the ETag that was read. After 412 or 428 (so: nothing was done) the resource is read again."""
         etag = self.etag(uri)
