@@ -47,10 +47,10 @@ class Hardware:
             "manager": self._manager,
         }
         record: dict[str, t.Any] = dict.fromkeys(readers)
-        for name in readers:
+        for name, reader in readers.items():
             if name in subset:
                 known = self._resources.known()
-                record[name] = readers[name]()
+                record[name] = reader()
                 # A thousand servers are read side by side: only what other parts need stays in memory.
                 self._resources.forget_all_but(known)
         return record
