@@ -25,6 +25,7 @@ _lies: set[tuple[str, str, str]] = set()
 _lies_lock = threading.Lock()
 # Every resource has these by the specification, so an expanded member without them was cut short.
 REQUIRED = ("@odata.id", "Id", "Name")
+_INNER = ("Virtual", "VirtuallyPartitioned", "OS", "DPU")
 
 
 class Resources:
@@ -275,8 +276,9 @@ class Resources:
 
     def _choose_system(self, found: list[Json]) -> Json:
         """Some BMCs list more than servers, so only what can be switched on and off counts."""
-        real = [item for item in found if dig(item, "Actions", "#ComputerSystem.Reset")]
-        candidates = real or found
+        real = [item for item in found if dig(item, "Actions", "#ComputerSystem.Reset")] or found
+        # Virtual machines, and the computer on a network card, are listed beside the server that they are in.
+        candidates = [item for item in real if text(item.get("SystemType")) not in _INNER] or real
         if len(candidates) == 1:
             return candidates[0]
         if not candidates:
