@@ -86,10 +86,8 @@ class Hardware:
         return ports
 
     def _with_lldp_table(self, ports: list[Json], system: Json, table: t.Mapping[str, t.Any]) -> list[Json]:
-        rows = {
-            row.get(table["port"]): row
-            for row in self._resources.members(f"{str(system['@odata.id']).rstrip('/')}{table['path']}")
-        }
+        place = f"{_uri(system)}{table['path']}"
+        rows = {row.get(table["port"]): row for row in self._resources.members(place, guessed=True)}
         for port in ports:
             row = rows.get(port["id"], {})
             chassis, name = text(row.get(table["chassis_id"])), text(row.get(table["port_id"]))
@@ -171,7 +169,7 @@ class Hardware:
             if not is_present(storage):
                 continue
             whole = storage
-            if links(storage.get("Drives")):
+            if not self._drives_at_hand(system, storage):
                 whole = self._resources.with_children(str(storage["@odata.id"]), "Drives")
             found = self._controllers(whole)
             controllers.extend(found)
@@ -188,16 +186,21 @@ class Hardware:
             return {"controllers": controllers, "drives": simple, "volumes": []}
         return {"controllers": controllers, "drives": list(drives.values()), "volumes": list(volumes.values())}
 
+    def _drives_at_hand(self, system: Json, storage: Json) -> bool:
+        """Whether the drives of this storage need no request of its own. One to the chassis they are in serves all."""
+        named = links(storage.get("Drives"))
+        for place in self._own_bays(system, named):
+            self._resources.members(place)
+        known = self._resources.known()
+        return all(uri.rstrip("/") in known for uri in named)
+
     def _drives_of_chassis(self, system: Json, known: t.Collection[str]) -> list[Json]:
         """Drives that no storage lists, such as those without a RAID controller.
 
         Where the known ones are in the chassis of the server, others are beside them; where none is known, any chassis
         may have some.
         """
-        own = {uri.rstrip("/").lower() for uri in links(dig(system, "Links", "Chassis"))}
-        beside = [uri.rpartition("/Drives/")[0] for uri in known]
-        places = [f"{uri}/Drives" for uri in dict.fromkeys(beside) if uri.lower() in own]
-        found = [body for uri in places for body in self._resources.members(uri)]
+        found = [body for place in self._own_bays(system, known) for body in self._resources.members(place)]
         for every in (False, True) if not known else ():
             for chassis in self._chassis(system, every) if not found else ():
                 found += self._resources.members(link(chassis, "Drives"))
@@ -205,6 +208,12 @@ class Hardware:
                     named = (self._resources.maybe(uri) for uri in links(dig(chassis, "Links", "Drives")))
                     found += [body for body in named if body is not None]
         return found
+
+    def _own_bays(self, system: Json, drives: t.Iterable[str]) -> list[str]:
+        """URIs of the Drives of the server's chassis, as far as these drives are in them."""
+        own = {uri.rstrip("/").lower() for uri in links(dig(system, "Links", "Chassis"))}
+        parents = dict.fromkeys(uri.rpartition("/Drives/")[0] for uri in drives)
+        return [f"{uri}/Drives" for uri in parents if uri.lower() in own]
 
     def _drive_bodies(self, storage: Json) -> list[Json]:
         found = self._resources.members(link(storage, "Drives"))
@@ -244,7 +253,7 @@ class Hardware:
             return []
         # The usual place first: it saves reading the service itself.
         usual = service.rstrip("/") + "/FirmwareInventory"
-        found = self._resources.members(usual)
+        found = self._resources.members(usual, guessed=True)
         if not found:
             named = link(self._resources.maybe(service), "FirmwareInventory")
             if named and named.rstrip("/") != usual:
