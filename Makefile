@@ -3,6 +3,7 @@ PYTHON ?= python3
 LOCK   ?= requirements-dev.txt
 SITE   ?= inventories/lab
 ARGS   ?=
+BMCS   ?= 1000
 
 export KIBAN_WORK ?= $(HOME)/.cache/kiban
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -19,7 +20,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light docs lock clean
+        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light bench-scan docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -97,6 +98,9 @@ test-newest: root ## unit and sanity tests with the newest ansible-core, in a De
 
 bench-first-light: root .venv ## stage timeline of a site run, and its ratio to a bare script
 	python tests/bench/first_light/bench.py $(ARGS)
+
+bench-scan: .venv ## many simulated BMCs in full inventory, against a bare client: BMCS=1000
+		python tests/bench/scan/bench.py --bmcs $(BMCS) $(ARGS)
 
 ##### The rest
 

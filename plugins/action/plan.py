@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers import each
-from ..plugin_utils._readers.bmcs import bmc_options, read_bmc
+from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_host
 from ..plugin_utils._runs.leases import read_leases
@@ -26,7 +26,7 @@ from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Site, SiteError
 from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.state import BmcState, HostState, SiteState
+from ..plugin_utils._site.state import HostState, SiteState
 
 _AT_ONCE = 100
 
@@ -143,12 +143,9 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     def host(name: str) -> HostState:
         return read_host(access, name, addresses[name], sorted(intent.files[name]))
 
-    def bmc(name: str) -> BmcState:
-        return read_bmc(options[name])
-
     with ThreadPoolExecutor(max_workers=3) as pool:
         hosts = pool.submit(each, addresses, host, _AT_ONCE)
-        bmcs = pool.submit(each, addresses, bmc, _AT_ONCE)
+        bmcs = pool.submit(read_bmcs, options)
         cluster = pool.submit(read_cluster, args["kubectl"], os.path.join(args["site_dir"], "kubeconfig"))
         leases = read_leases(args["site_dir"], os.getppid())
         return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result(), leases=leases)

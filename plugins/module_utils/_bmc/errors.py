@@ -43,7 +43,8 @@ class BmcError(Exception):
         self.done: list[str] = []
 
     def __str__(self) -> str:
-        parts = [f"BMC {self.address}: {self.message.rstrip('.')}."]
+        about = f"BMC {self.address}: " if self.address else ""
+        parts = [f"{about}{self.message.rstrip('.')}."]
         if self.hint:
             parts.append(self.hint.rstrip(".") + ".")
         if self.done:

@@ -13,6 +13,7 @@ as few requests as the BMC allows. The schema is documented in modules/bmc_info.
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
@@ -32,6 +33,8 @@ class Hardware:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._linked_chassis: list[Json] | None = None
+        self._every_chassis: list[Json] | None = None
 
     def read(self, subset: t.Collection[str] = SUBSETS) -> dict[str, t.Any]:
         """The record; parts outside of `subset` are null."""
@@ -46,7 +49,14 @@ class Hardware:
             "boot": lambda: boot_of(system),
             "manager": self._manager,
         }
-        return {name: reader() if name in subset else None for name, reader in readers.items()}
+        record: dict[str, t.Any] = dict.fromkeys(readers)
+        for name, reader in readers.items():
+            if name in subset:
+                known = self._resources.known()
+                record[name] = reader()
+                # A thousand servers are read side by side: only what other parts need stays in memory.
+                self._resources.forget_all_but(known)
+        return record
 
     def _collection(self, parent: Json, name: str, convert: t.Callable[[Json], Json]) -> list[Json]:
         return [convert(body) for body in self._resources.members(link(parent, name)) if is_present(body)]
@@ -55,7 +65,7 @@ class Hardware:
         dimms = [
             dimm_of(body)
             for body in self._resources.members(link(system, "Memory"))
-            if is_present(body) and not _empty_socket(body)
+            if is_present(body) and not _empty(body, "CapacityMiB", "SerialNumber", "PartNumber")
         ]
         total = number(dig(system, "MemorySummary", "TotalSystemMemoryGiB"))
         sizes = [dimm["capacity_mib"] for dimm in dimms if dimm["capacity_mib"] is not None]
@@ -76,10 +86,8 @@ class Hardware:
         return ports
 
     def _with_lldp_table(self, ports: list[Json], system: Json, table: t.Mapping[str, t.Any]) -> list[Json]:
-        rows = {
-            row.get(table["port"]): row
-            for row in self._resources.members(f"{str(system['@odata.id']).rstrip('/')}{table['path']}")
-        }
+        place = f"{_uri(system)}{table['path']}"
+        rows = {row.get(table["port"]): row for row in self._resources.members(place, guessed=True)}
         for port in ports:
             row = rows.get(port["id"], {})
             chassis, name = text(row.get(table["chassis_id"])), text(row.get(table["port_id"]))
@@ -90,11 +98,8 @@ class Hardware:
     def _with_adapters(self, ports: list[Json], system: Json, fill: bool) -> None:
         """Complete the ports by what their adapters say, the only source where a system lists no interfaces."""
         by_mac = {port["mac"]: port for port in ports if port["mac"]}
-        for uri in self._port_collections(system):
-            for body in self._resources.members(uri):
-                if not is_present(body):
-                    continue
-                found = adapter_port_of(body)
+        for adapter in self._adapters(system, anywhere=fill):
+            for found in self._ports_of(adapter, fill):
                 known = by_mac.get(found["mac"])
                 if known is not None:
                     for name, value in found.items():
@@ -102,17 +107,56 @@ class Hardware:
                             known[name] = value
                 elif fill:
                     ports.append(found)
+                    by_mac.update({found["mac"]: found} if found["mac"] else {})
 
-    def _port_collections(self, system: Json) -> list[str]:
-        """URIs of the Ports of all adapters: through the system where it lists them, else through its chassis."""
-        adapters = self._resources.members(link(system, "NetworkInterfaces"))
-        if not adapters:
-            for chassis_uri in links(dig(system, "Links", "Chassis")):
-                chassis = self._resources.maybe(chassis_uri)
-                if chassis:
-                    adapters.extend(self._resources.members(link(chassis, "NetworkAdapters")))
-        found = [link(adapter, "Ports") for adapter in adapters]
-        return list(dict.fromkeys(uri for uri in found if uri))
+    def _adapters(self, system: Json, anywhere: bool) -> list[Json]:
+        """Network adapters: through the system where it lists them, else through its chassis, else through any."""
+        found = self._resources.members(link(system, "NetworkInterfaces"))
+        if any(link(item, "Ports") or link(item, "NetworkPorts") for item in found):
+            return found
+        named = [link(item.get("Links"), "NetworkAdapter") for item in found]
+        found = [body for body in (self._resources.maybe(uri) for uri in named) if body is not None]
+        for every in (False, anywhere):
+            found = found or [
+                adapter
+                for chassis in self._chassis(system, every)
+                for adapter in self._resources.members(link(chassis, "NetworkAdapters"))
+            ]
+        return found
+
+    def _ports_of(self, adapter: Json, fill: bool) -> list[Json]:
+        """The ports of one adapter; where they tell no address, its functions do."""
+        # NetworkPorts is what Ports was called before. It knows no neighbours, so only who needs ports reads it.
+        uri = link(adapter, "Ports") or (link(adapter, "NetworkPorts") if fill else None)
+        bodies = [body for body in self._resources.members(uri) if is_present(body) and _may_be_network(body)]
+        found = [adapter_port_of(body) for body in bodies]
+        if fill and not any(port["mac"] for port in found):
+            by_uri = {str(body.get("@odata.id")).rstrip("/"): port for body, port in zip(bodies, found)}
+            for body in self._resources.members(link(adapter, "NetworkDeviceFunctions")):
+                address = mac(dig(body, "Ethernet", "PermanentMACAddress")) or mac(dig(body, "Ethernet", "MACAddress"))
+                if not is_present(body) or address is None:
+                    continue
+                place = [
+                    link(body.get("Links"), name)
+                    for name in ("PhysicalNetworkPortAssignment", "PhysicalPortAssignment")
+                ]
+                port = by_uri.get(next((uri.rstrip("/") for uri in place if uri), ""))
+                if port is None:
+                    found.append({**adapter_port_of(body), "mac": address})
+                elif port["mac"] is None:
+                    port["mac"] = address
+        return found
+
+    def _chassis(self, system: Json, every: bool) -> list[Json]:
+        """The chassis that the system names; or every one, if the BMC is not asked for one of several systems."""
+        if self._linked_chassis is None:
+            named = [self._resources.maybe(uri) for uri in links(dig(system, "Links", "Chassis"))]
+            self._linked_chassis = [body for body in named if body is not None]
+        if not every or self._resources.session.transport.endpoint.system:
+            return self._linked_chassis
+        if self._every_chassis is None:
+            self._every_chassis = self._resources.members(link(self._resources.session.root, "Chassis"))
+        return self._every_chassis
 
     # -- storage
 
@@ -120,28 +164,59 @@ class Hardware:
         controllers: list[Json] = []
         drives: dict[str, Json] = {}
         volumes: dict[str, Json] = {}
-        for storage in self._resources.members(link(system, "Storage")):
+        # Some call it Storages.
+        for storage in self._resources.members(link(system, "Storage") or link(system, "Storages")):
             if not is_present(storage):
                 continue
             whole = storage
-            if links(storage.get("Drives")):
+            if not self._drives_at_hand(system, storage):
                 whole = self._resources.with_children(str(storage["@odata.id"]), "Drives")
             found = self._controllers(whole)
             controllers.extend(found)
             name = ident(storage)
             for body in self._drive_bodies(whole):
-                if is_present(body):
-                    drives.setdefault(str(body.get("@odata.id")), drive_of(body, name))
+                _add_drive(drives, body, name)
             if not _cannot_have_volumes(whole):
                 for body in self._resources.members(link(whole, "Volumes")):
-                    volumes.setdefault(str(body.get("@odata.id")), volume_of(body, name))
+                    volumes.setdefault(_uri(body), volume_of(body, name))
+        for body in self._drives_of_chassis(system, drives):
+            _add_drive(drives, body, ident({"@odata.id": link(body.get("Links"), "Storage")}))
         if not controllers and not drives:
             controllers, simple = self._simple_storage(system)
             return {"controllers": controllers, "drives": simple, "volumes": []}
         return {"controllers": controllers, "drives": list(drives.values()), "volumes": list(volumes.values())}
 
+    def _drives_at_hand(self, system: Json, storage: Json) -> bool:
+        """Whether the drives of this storage need no request of its own. One to the chassis they are in serves all."""
+        named = links(storage.get("Drives"))
+        for place in self._own_bays(system, named):
+            self._resources.members(place)
+        known = self._resources.known()
+        return all(uri.rstrip("/") in known for uri in named)
+
+    def _drives_of_chassis(self, system: Json, known: t.Collection[str]) -> list[Json]:
+        """Drives that no storage lists, such as those without a RAID controller.
+
+        Where the known ones are in the chassis of the server, others are beside them; where none is known, any chassis
+        may have some.
+        """
+        found = [body for place in self._own_bays(system, known) for body in self._resources.members(place)]
+        for every in (False, True) if not known else ():
+            for chassis in self._chassis(system, every) if not found else ():
+                found += self._resources.members(link(chassis, "Drives"))
+                if not link(chassis, "Drives"):
+                    named = (self._resources.maybe(uri) for uri in links(dig(chassis, "Links", "Drives")))
+                    found += [body for body in named if body is not None]
+        return found
+
+    def _own_bays(self, system: Json, drives: t.Iterable[str]) -> list[str]:
+        """URIs of the Drives of the server's chassis, as far as these drives are in them."""
+        own = {uri.rstrip("/").lower() for uri in links(dig(system, "Links", "Chassis"))}
+        parents = dict.fromkeys(uri.rpartition("/Drives/")[0] for uri in drives)
+        return [f"{uri}/Drives" for uri in parents if uri.lower() in own]
+
     def _drive_bodies(self, storage: Json) -> list[Json]:
-        found: list[Json] = []
+        found = self._resources.members(link(storage, "Drives"))
         for item in as_list(storage.get("Drives")):
             body = item if complete(item) else self._resources.maybe(text(item.get("@odata.id")))
             if body is not None:
@@ -178,7 +253,7 @@ class Hardware:
             return []
         # The usual place first: it saves reading the service itself.
         usual = service.rstrip("/") + "/FirmwareInventory"
-        found = self._resources.members(usual)
+        found = self._resources.members(usual, guessed=True)
         if not found:
             named = link(self._resources.maybe(service), "FirmwareInventory")
             if named and named.rstrip("/") != usual:
@@ -187,7 +262,17 @@ class Hardware:
 
     def _manager(self) -> Json | None:
         managers = self._resources.managers()
-        return manager_of(managers[0]) if managers else None
+        own = str(self._resources.system().get("@odata.id")).rstrip("/")
+        # Chassis and rack managers may be listed beside the BMC.
+        for fits in (
+            lambda body: own in (uri.rstrip("/") for uri in links(dig(body, "Links", "ManagerForServers"))),
+            lambda body: text(body.get("ManagerType")) == "BMC",
+            lambda body: True,
+        ):
+            for manager in managers:
+                if fits(manager):
+                    return manager_of(manager)
+        return None
 
 
 # -- from Redfish to the record
@@ -250,14 +335,14 @@ def port_of(body: Json) -> Json:
 
 
 def adapter_port_of(body: Json) -> Json:
-    """A Port of a network adapter."""
-    macs = dig(body, "Ethernet", "AssociatedMACAddresses")
+    """A Port of a network adapter, or a NetworkPort, as it was called before."""
+    macs = dig(body, "Ethernet", "AssociatedMACAddresses") or body.get("AssociatedNetworkAddresses")
     speed = number(body.get("CurrentSpeedGbps"))
     return {
         "id": ident(body),
         "name": text(body.get("Name")),
         "mac": mac(macs[0]) if isinstance(macs, list) and macs else None,
-        "speed_mbps": round(speed * 1000) if speed is not None else None,
+        "speed_mbps": round(speed * 1000) if speed is not None else whole(body.get("CurrentLinkSpeedMbps")),
         "link": _LINK.get((text(body.get("LinkStatus")) or "").lower()),
         "lldp": lldp_of(dig(body, "Ethernet", "LLDPReceive")),
         "health": health(body),
@@ -368,10 +453,38 @@ def is_present(body: Json) -> bool:
     return dig(body, "Status", "State") != "Absent"
 
 
-def _empty_socket(body: Json) -> bool:
-    return (
-        not number(body.get("CapacityMiB")) and not text(body.get("SerialNumber")) and not text(body.get("PartNumber"))
+def _empty(body: Json, size: str, *names: str) -> bool:
+    """Some list what could be there like what is there: without a size, and without or with meaningless names."""
+    return not number(body.get(size)) and all(_says_nothing(body.get(name)) for name in names)
+
+
+def _says_nothing(value: t.Any) -> bool:
+    return (text(value) or "").lower().strip(" -_.") in (
+        "",
+        "n/a",
+        "na",
+        "none",
+        "null",
+        "unknown",
+        "absent",
+        "no dimm",
     )
+
+
+def _may_be_network(port: Json) -> bool:
+    """Ports of adapters that speak Ethernet or InfiniBand, or do not say what they speak."""
+    kinds = (port.get(name) for name in ("PortProtocol", "LinkNetworkTechnology", "ActiveLinkTechnology"))
+    known = [kind.lower() for kind in map(text, kinds) if kind]
+    return not known or any(kind in ("ethernet", "infiniband") for kind in known)
+
+
+def _add_drive(drives: dict[str, Json], body: Json, storage: str | None) -> None:
+    if is_present(body) and not _empty(body, "CapacityBytes", "SerialNumber", "Model"):
+        drives.setdefault(_uri(body), drive_of(body, storage))
+
+
+def _uri(body: Json) -> str:
+    return str(body.get("@odata.id")).rstrip("/")
 
 
 def _cannot_have_volumes(storage: Json) -> bool:
@@ -402,7 +515,15 @@ def location(body: Json) -> str | None:
 
 
 def number(value: t.Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A number, also where a BMC writes it as a text. What is not finite is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value) else None
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
 
 
 def whole(value: t.Any) -> int | None:

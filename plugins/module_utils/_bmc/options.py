@@ -31,6 +31,7 @@ class Options:
     ca_path: str | None = None
     fingerprint: str | None = None
     timeout: float = 30.0
+    connect_timeout: float = 10.0
     driver: str = "redfish"
     # session: log in where the service offers it; basic: credentials with every request.
     auth: str = "session"

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import typing as t
 
@@ -25,6 +26,7 @@ _lies: set[tuple[str, str, str]] = set()
 _lies_lock = threading.Lock()
 # Every resource has these by the specification, so an expanded member without them was cut short.
 REQUIRED = ("@odata.id", "Id", "Name")
+_INNER = ("Virtual", "VirtuallyPartitioned", "OS", "DPU")
 
 
 class Resources:
@@ -37,7 +39,7 @@ class Resources:
         self._cache: dict[str, Json] = {}
         self._etags: dict[str, str] = {}
         self._system_uri: str | None = None
-        self._behaviour: tuple[Identity, Behaviour] | None = None
+        self._behaviour: tuple[Json | None, Behaviour] | None = None
 
     # -- single resources
 
@@ -80,6 +82,14 @@ class Resources:
             self._cache.pop(_key(uri), None)
             self._etags.pop(_key(uri), None)
 
+    def known(self) -> frozenset[str]:
+        """What was read and is still kept, for C(forget_all_but)."""
+        return frozenset(self._cache)
+
+    def forget_all_but(self, known: t.Collection[str]) -> None:
+        for uri in [uri for uri in self._cache if uri not in known]:
+            self.forget(uri)
+
     def patch(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> t.Any:
         """PATCH with the ETag that was read. After 412 or 428 (so: nothing was done) the resource is read again."""
         etag = self.etag(uri)
@@ -106,15 +116,20 @@ class Resources:
 
     # -- collections
 
-    def members(self, uri: str | None, required: t.Sequence[str] = (), needed: bool = False) -> list[Json]:
-        """All members of a collection, in its order. An absent collection has none, unless it is `needed`."""
+    def members(
+        self, uri: str | None, required: t.Sequence[str] = (), needed: bool = False, guessed: bool = False
+    ) -> list[Json]:
+        """All members of a collection, in its order. An absent collection has none, unless it is `needed`.
+
+        Where the URI is `guessed`, one 404 is enough to know that there is nothing.
+        """
         if not uri:
             return []
         known = self._known_members(uri)
         if known is not None:
             return known
         if self._may_expand(_kind(uri)):
-            found = self._expanded(uri, required)
+            found = self._expanded(uri, required, guessed)
             if found is not None:
                 return found
         named = [member for page in self._pages(uri, needed) for member in links(page.get("Members"))]
@@ -168,7 +183,7 @@ class Resources:
             yield page
             following = text(page.get("Members@odata.nextLink")) or text(page.get("@odata.nextLink"))
 
-    def _expanded(self, uri: str, required: t.Sequence[str]) -> list[Json] | None:
+    def _expanded(self, uri: str, required: t.Sequence[str], guessed: bool) -> list[Json] | None:
         """The members through $expand, or None if that did not give the truth."""
         found: list[Json] = []
         following: str | None = f"{uri}?{self._expand_query()}"
@@ -182,7 +197,7 @@ class Resources:
                 declared = page.get("Members@odata.count", declared)
                 following = text(page.get("Members@odata.nextLink")) or text(page.get("@odata.nextLink"))
         except BmcNotFound:
-            return None  # the collection itself may be missing: the plain read tells
+            return [] if guessed else None  # the collection itself may be missing: the plain read tells
         except BmcBusy:
             return None
         except BmcAuthError:
@@ -196,6 +211,8 @@ class Resources:
             return None
         for member in found:
             self._keep(str(member["@odata.id"]), member)
+        if len(seen) == 1:
+            self._keep(uri, page)
         return found
 
     def _may_expand(self, kind: str) -> bool:
@@ -234,15 +251,17 @@ class Resources:
 
     @property
     def behaviour(self) -> Behaviour:
-        identity = self.identity
-        if self._behaviour is None or self._behaviour[0] != identity:
-            self._behaviour = (identity, behaviour_of(identity, self._extra_quirks))
+        system = self._known_system()
+        if self._behaviour is None or self._behaviour[0] is not system:
+            self._behaviour = (system, _behaviour_of(self.identity, self._extra_quirks))
         return self._behaviour[1]
 
     @property
     def identity(self) -> Identity:
-        system = self._cache.get(_key(self._system_uri)) if self._system_uri else None
-        return Identity.of(self.session.root, system)
+        return Identity.of(self.session.root, self._known_system())
+
+    def _known_system(self) -> Json | None:
+        return self._cache.get(_key(self._system_uri)) if self._system_uri else None
 
     def system(self, fresh: bool = False, timeout: float | None = None) -> Json:
         """The ComputerSystem of this BMC."""
@@ -267,8 +286,9 @@ class Resources:
 
     def _choose_system(self, found: list[Json]) -> Json:
         """Some BMCs list more than servers, so only what can be switched on and off counts."""
-        real = [item for item in found if dig(item, "Actions", "#ComputerSystem.Reset")]
-        candidates = real or found
+        real = [item for item in found if dig(item, "Actions", "#ComputerSystem.Reset")] or found
+        # Virtual machines, and the computer on a network card, are listed beside the server that they are in.
+        candidates = [item for item in real if text(item.get("SystemType")) not in _INNER] or real
         if len(candidates) == 1:
             return candidates[0]
         if not candidates:
@@ -318,6 +338,14 @@ def as_list(value: t.Any) -> list[Json]:
 def complete(member: Json, required: t.Sequence[str] = ()) -> bool:
     """Whether this is the resource itself, not only a reference to it or a part of it."""
     return all(name in member for name in (*REQUIRED, *required))
+
+
+def _behaviour_of(identity: Identity, extra: t.Sequence[t.Mapping[str, t.Any]]) -> Behaviour:
+    # Most servers of a site are of a few kinds, so the table is gone through once for each.
+    return behaviour_of(identity, extra) if extra else _cached_behaviour(identity)
+
+
+_cached_behaviour = functools.lru_cache(maxsize=256)(behaviour_of)
 
 
 def _key(uri: str) -> str:

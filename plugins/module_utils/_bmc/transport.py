@@ -33,7 +33,6 @@ from .options import Endpoint, Options
 
 __all__ = ("Answer", "Lost", "Transport")
 
-CONNECT_TIMEOUT = 10.0
 MAX_BODY = 64 * 1024 * 1024
 
 
@@ -143,7 +142,7 @@ class Transport:
     def _connect(self, deadline: float) -> None:
         host, port = self.endpoint.host, self.endpoint.port
         context = self._context() if self.endpoint.tls else None
-        allowed = max(0.05, min(CONNECT_TIMEOUT, deadline - time.monotonic()))
+        allowed = max(0.05, min(self._options.connect_timeout, deadline - time.monotonic()))
         try:
             raw = socket.create_connection((host, port), timeout=allowed)
         except socket.gaierror as exc:

@@ -136,7 +136,7 @@ def test_the_documented_schema_is_what_is_returned(make_bmc: MakeBmc) -> None:
     add(tree, SYSTEM, "NetworkInterfaces", adapter)
     interface = resource(f"{SYSTEM}/EthernetInterfaces/1", "EthernetInterface", MACAddress="02:00:00:00:00:01")
     add(tree, SYSTEM, "EthernetInterfaces", interface)
-    drive = resource(f"{SYSTEM}/Drives/1", "Drive")
+    drive = resource(f"{SYSTEM}/Drives/1", "Drive", SerialNumber="S1")
     tree[drive["@odata.id"]] = drive
     storage = resource(
         f"{SYSTEM}/Storage/1",
