@@ -100,7 +100,7 @@ class BootSettings:
         pending = self._resources.get(settings, fresh) if settings else {}
         now, later = dig(system, "Boot"), dig(pending, "Boot")
         now, later = (item if isinstance(item, dict) else {} for item in (now, later))
-        if settings and "BootOrder" in later:
+        if settings and later:
             return settings, {**now, **later}
         return str(system["@odata.id"]), now
 

@@ -151,7 +151,10 @@ class Volumes:
     def read(self) -> list[Volume]:
         """The volumes of the controller. Bare drives that a BMC lists as volumes do not count."""
         found = self._resources.fresh_members(self._collection())
-        return [_volume(body) for body in found if body.get("VolumeType") != "RawDevice"]
+        named = {
+            uri.rstrip("/").lower(): str(self._resources.get(uri)["Id"]) for uri in links(self._storage().get("Drives"))
+        }
+        return [_volume(body, named) for body in found if body.get("VolumeType") != "RawDevice"]
 
     # -- below: what is there
 
@@ -347,17 +350,18 @@ class Volumes:
         )
 
 
-def _volume(body: Json) -> Volume:
+def _volume(body: Json, drives_by_uri: t.Mapping[str, str]) -> Volume:
     def number(name: str) -> int | None:
         value = body.get(name)
         return value if isinstance(value, int) else None
 
     names = tuple(dict.fromkeys(n for n in (text(body.get("DisplayName")), text(body.get("Name"))) if n))
-    drives = links(dig(body, "Links", "Drives"))
+    uris = (uri.rstrip("/") for uri in links(dig(body, "Links", "Drives")))
     return Volume(
         name=names[0] if names else text(body.get("Id")),
         raid_type=text(body.get("RAIDType")) or _OLD_TYPES.get(str(body.get("VolumeType"))),
-        drives=tuple(sorted(uri.rstrip("/").rsplit("/", 1)[-1] for uri in drives)),
+        # By what the drives call themselves: the same URI may come in another case.
+        drives=tuple(sorted(drives_by_uri.get(uri.lower(), uri.rsplit("/", 1)[-1]) for uri in uris)),
         capacity_bytes=number("CapacityBytes"),
         strip_size_bytes=number("StripSizeBytes"),
         read_cache_policy=text(body.get("ReadCachePolicy")),
