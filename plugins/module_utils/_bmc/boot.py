@@ -30,6 +30,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "pxe": ("Pxe",),
     "uefi_http": ("UefiHttp",),
 }
+_TARGETS = "BootSourceOverrideTarget@Redfish.AllowableValues"
 _ENABLED = {"once": "Once", "continuous": "Continuous"}
 SETTLE = 20.0  # some BMCs show an override only some seconds after they took it
 
@@ -196,10 +197,13 @@ class Boot:
             settings = uri.rstrip("/") + "/SD"
         if settings is not None:
             # Where the system itself names no targets, the settings object is the place.
-            elsewhere = self._resources.behaviour.boot_by_settings or not _has_override(boot)
+            always = self._resources.behaviour.boot_by_settings
+            elsewhere = always or not _has_override(boot) or _TARGETS not in boot
             pending = self._resources.get(settings, fresh) if elsewhere else None
             inner = pending.get("Boot") if pending else None
-            if isinstance(inner, dict) and (_has_override(inner) or self._resources.behaviour.boot_by_settings):
+            if isinstance(inner, dict) and (
+                always or (_has_override(inner) and (_TARGETS in inner or not _has_override(boot)))
+            ):
                 return settings, inner
         if not _has_override(boot):
             raise BmcUnsupported(

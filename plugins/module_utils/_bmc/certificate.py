@@ -109,6 +109,7 @@ class Certificates:
                 "it makes no certificate signing requests",
                 hint="Give certificate and private_key instead",
             )
+        self._collection()
         return target
 
     def request(self, subject: t.Mapping[str, t.Any], names: t.Sequence[str], timeout: float) -> str:

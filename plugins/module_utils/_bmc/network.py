@@ -158,7 +158,13 @@ class Network:
                 {name: value for name, value in entry.items() if value is not None}
             ]
         if "dns_servers" in change:
-            write["StaticNameServers" if "StaticNameServers" in body else "NameServers"] = change["dns_servers"]
+            if "StaticNameServers" not in body:
+                raise BmcUnsupported(
+                    self.address,
+                    "its interface takes no name servers by Redfish",
+                    hint="They come from DHCP, or are set on its own page",
+                )
+            write["StaticNameServers"] = change["dns_servers"]
         if "hostname" in change:
             write["HostName"] = change["hostname"]
         if "vlan" in change:

@@ -152,8 +152,9 @@ def test_volume(simulator: MakeSimulator, run_module: RunModule, profile: str) -
     # Another RAID type is never made of it.
     kept = ladder.fails("option", **{**mirror, "raid_type": "RAID0"})
     assert "left as it is" in kept["msg"]
-    in_use = ladder.fails("option", **{**mirror, "name": "other", "drives": [drives[1], *(drives[2:3] or drives[:1])]})
-    assert "in use" in in_use["msg"] or "left as it is" in in_use["msg"]
+    if len(drives) > 2:
+        in_use = ladder.fails("option", **{**mirror, "name": "other", "drives": drives[1:3]})
+        assert "in use" in in_use["msg"]
     gone = ladder.step(**common, state="absent")
     assert gone["volume"] is None
 
@@ -232,7 +233,8 @@ def test_log(simulator: MakeSimulator, run_module: RunModule, profile: str) -> N
     ladder = Ladder(bmc, run_module, "bmc_log")
     found = ladder.run()
     if found["failed"]:
-        assert found["failure"]["kind"] == "unsupported"
+        # Recorded trees have no entries, though the log says where they are.
+        assert found["failure"]["kind"] in ("unsupported", "not_found")
         return
     log = found["log"]
     bmc.add_log_entry("Power supply 1 lost its input", "Critical", log)
@@ -283,9 +285,19 @@ def test_network(simulator: MakeSimulator, run_module: RunModule, profile: str) 
         return
     ladder.fails("unsupported", protocols={"gopher": True})
     network = found["network"]
+    if network["address"] == bmc.host:  # by chance; a BMC that moves away is a test of its own
+        moved = {"Address": "192.0.2.9", "SubnetMask": "255.255.255.0", "Gateway": "192.0.2.1"}
+        for uri in bmc.find("EthernetInterface"):
+            body = bmc.get(uri)
+            names = [name for name in ("IPv4Addresses", "IPv4StaticAddresses") if body.get(name)]
+            bmc.edit(uri, lambda found, names=names: found.update({name: [moved] for name in names}))
     ladder.same(dns_servers=network["dns_servers"], protocols=network["protocols"])
-    done = ladder.step(dns_servers=["192.0.2.53", "192.0.2.54"])
-    assert done["network"]["dns_servers"] == ["192.0.2.53", "192.0.2.54"]
+    servers = ["192.0.2.53", "192.0.2.54"]
+    if ladder.run(check=True, dns_servers=servers)["failed"]:
+        ladder.fails("unsupported", dns_servers=servers)
+    else:
+        done = ladder.step(dns_servers=servers)
+        assert done["network"]["dns_servers"] == servers
     switch = next((name for name in ("ssh", "ipmi", "snmp") if name in network["protocols"]), None)
     if switch:
         done = ladder.step(protocols={switch: not network["protocols"][switch]})
@@ -295,7 +307,7 @@ def test_network(simulator: MakeSimulator, run_module: RunModule, profile: str) 
     if network["vlan"] is not None:
         ladder.step(vlan=12)
         ladder.step(vlan=0)
-    if bmc.find("ManagerNetworkProtocol"):
+    if any("NTP" in bmc.get(uri) for uri in bmc.find("ManagerNetworkProtocol")):
         ladder.step(ntp_servers=["192.0.2.124", "192.0.2.125"])
         ladder.step(ntp_servers=[])
     ladder.step(dhcp=True)
@@ -314,7 +326,8 @@ def test_certificate(simulator: MakeSimulator, run_module: RunModule, profile: s
     asked = ladder.run(check=True, **request)
     if asked["failed"]:
         assert asked["failure"]["kind"] == "unsupported"
-        ladder.fails("unsupported", certificate=bmc.pki.other_ca.read_text())
+        if not bmc.find("HpeHttpsCert"):  # an import of its own, which the simulator does not have
+            ladder.fails("unsupported", certificate=bmc.pki.other_ca.read_text())
         return
     assert asked["csr"] is None and bmc.writes() == []
     asked = ladder.run(**request)
