@@ -471,12 +471,13 @@ class _Builder:
                  AccountLockoutCounterResetAfter=0, Accounts=ref(f"{service}/Accounts"), Roles=ref(f"{service}/Roles"))
         self.collection(f"{service}/Roles", "Role", [
             self.add(f"{service}/Roles/{name}", "Role", "v1_3_3", name, RoleId=name, IsPredefined=True,
-                     AssignedPrivileges=sorted(rights)) for name, rights in PRIVILEGES.items()])
+                     AssignedPrivileges=sorted(rights))
+            for name, rights in {**PRIVILEGES, **({"None": ()} if s.account_slots else {})}.items()])
         accounts = []
         for n in range(1, (s.account_slots or 1) + 1):
             # The first of fixed slots is nobody's.
             user = "admin" if n == (2 if s.account_slots else 1) else ""
-            role = "Administrator" if user else "ReadOnly"
+            role = "Administrator" if user else "None" if s.account_slots else "ReadOnly"
             accounts.append(self.add(
                 f"{service}/Accounts/{n}", "ManagerAccount", "v1_13_0", "User account", UserName=user, Password=None,
                 RoleId=role, Enabled=bool(user), Locked=False, AccountTypes=["Redfish"], PasswordChangeRequired=False,

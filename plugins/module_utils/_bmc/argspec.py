@@ -35,9 +35,9 @@ def bmc_argument_spec(**own: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 @contextlib.contextmanager
-def connected(module: t.Any) -> t.Iterator[Bmc]:
+def connected(module: t.Any, options: Options | None = None) -> t.Iterator[Bmc]:
     """The BMC that the module's options name; closed at the end, and what was unusual becomes a warning."""
-    bmc = connect(Options.from_params(module.params))
+    bmc = connect(options or Options.from_params(module.params))
     try:
         with bmc:
             yield bmc

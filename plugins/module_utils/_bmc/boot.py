@@ -13,11 +13,12 @@ import dataclasses
 import time
 import typing as t
 
-from .errors import BmcAuthError, BmcBusy, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
+from .errors import BmcAuthError, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
 from .quirk import Behaviour
 from .resource import Json, Resources, dig, text
 from .task import finish
 from .wait import wait_for
+from .write import passing
 
 __all__ = ("Boot", "BootState")
 
@@ -29,6 +30,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "pxe": ("Pxe",),
     "uefi_http": ("UefiHttp",),
 }
+_TARGETS = "BootSourceOverrideTarget@Redfish.AllowableValues"
 _ENABLED = {"once": "Once", "continuous": "Continuous"}
 SETTLE = 20.0  # some BMCs show an override only some seconds after they took it
 
@@ -102,7 +104,7 @@ class Boot:
             except BmcAuthError:
                 raise
             except BmcRefused as exc:
-                pause = self._passing(exc, began, deadline)
+                pause = passing(self._resources, exc, began, deadline)
                 if pause is None:
                     hint = self._resources.behaviour.boot_hints.get(wanted.target)
                     exc.hint = hint or exc.hint or self._general_hint(wanted)
@@ -195,10 +197,13 @@ class Boot:
             settings = uri.rstrip("/") + "/SD"
         if settings is not None:
             # Where the system itself names no targets, the settings object is the place.
-            elsewhere = self._resources.behaviour.boot_by_settings or not _has_override(boot)
+            always = self._resources.behaviour.boot_by_settings
+            elsewhere = always or not _has_override(boot) or _TARGETS not in boot
             pending = self._resources.get(settings, fresh) if elsewhere else None
             inner = pending.get("Boot") if pending else None
-            if isinstance(inner, dict) and (_has_override(inner) or self._resources.behaviour.boot_by_settings):
+            if isinstance(inner, dict) and (
+                always or (_has_override(inner) and (_TARGETS in inner or not _has_override(boot)))
+            ):
                 return settings, inner
         if not _has_override(boot):
             raise BmcUnsupported(
@@ -212,15 +217,6 @@ class Boot:
         if wanted.target == "cd":
             return "Some BMCs take cd only while virtual media is inserted: use bmc_virtual_media first"
         return "The firmware may refuse this while the server starts: wait until it has, and run again"
-
-    def _passing(self, exc: BmcRefused, began: float, deadline: float) -> float | None:
-        if isinstance(exc, BmcBusy):
-            pause = exc.retry_after if exc.retry_after is not None else 3.0
-            return pause if time.monotonic() + pause < deadline else None
-        for status, name, seconds in self._resources.behaviour.passing_refusals:
-            if exc.status == status and any(name in found for found in exc.message_ids):
-                return 5.0 if time.monotonic() + 5.0 < min(deadline, began + seconds) else None
-        return None
 
 
 def _has_override(boot: t.Mapping[str, t.Any]) -> bool:

@@ -11,15 +11,24 @@ from __future__ import annotations
 
 import typing as t
 
+from .account import Accounts
+from .bios import Bios
 from .boot import Boot
+from .certificate import Certificates
+from .drive import Drives
 from .errors import BmcOptionError
+from .firmware import Firmware
 from .hardware import SUBSETS, Hardware
+from .log import Logs
 from .media import Media
 from .message import hide_credentials
+from .network import Network
 from .options import Options
 from .power import Power, power_state
 from .resource import Resources, dig, text
+from .secure_boot import BootSettings
 from .session import Session
+from .volume import Volumes
 
 __all__ = ("Bmc", "connect")
 
@@ -41,6 +50,13 @@ class Bmc:
         self.power = Power(self.resources)
         self.boot = Boot(self.resources)
         self.media = Media(self.resources)
+        self.bios = Bios(self.resources, self.power)
+        self.accounts = Accounts(self.resources)
+        self.boot_settings = BootSettings(self.resources)
+        self.certificates = Certificates(self.resources)
+        self.drives = Drives(self.resources)
+        self.firmware = Firmware(self.resources, self.power)
+        self.logs = Logs(self.resources)
 
     def __enter__(self) -> Bmc:
         return self
@@ -60,6 +76,14 @@ class Bmc:
     def notes(self) -> list[str]:
         """What went other than usual without being an error, each once."""
         return list(dict.fromkeys(self.session.notes))
+
+    def volumes(self, controller: str | None = None) -> Volumes:
+        """The volumes of one controller, named by its Id or name; None: the only one that has volumes."""
+        return Volumes(self.resources, self.power, controller)
+
+    def network(self, interface: str | None = None) -> Network:
+        """The network of the BMC itself, at the interface of this Id; None: the one that leads to the network."""
+        return Network(self.resources, interface)
 
     def status(self, media: bool = True) -> dict[str, t.Any]:
         """What a plan needs to know of a server, in as few requests as the BMC allows."""

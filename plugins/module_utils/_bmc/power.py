@@ -13,11 +13,12 @@ import dataclasses
 import time
 import typing as t
 
-from .errors import BmcAuthError, BmcBadAnswer, BmcBusy, BmcError, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
+from .errors import BmcBadAnswer, BmcError, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
 from .quirk import Behaviour
 from .resource import Resources, dig, link, text
 from .task import finish
 from .wait import wait_for
+from .write import passing
 
 __all__ = ("Power", "Step", "decide", "power_state")
 
@@ -152,7 +153,7 @@ class Power:
                 raise
             except BmcRefused as exc:
                 # Refused means that nothing was done. Wait, read again, and only then decide to send it.
-                pause = self._passing(exc, began, deadline)
+                pause = passing(self._resources, exc, began, deadline)
                 if pause is None:
                     raise
                 time.sleep(pause)
@@ -174,25 +175,6 @@ class Power:
 
         patience = min(30.0, max(1.0, deadline - time.monotonic()))
         return wait_for(lambda: self._resources.system(fresh=True), shows, patience).ready
-
-    def _passing(self, exc: BmcRefused, began: float, deadline: float) -> float | None:
-        """Seconds to wait where the refusal passes by itself, else None."""
-        if isinstance(exc, BmcAuthError):
-            return None
-        limit = deadline
-        if isinstance(exc, BmcBusy):
-            pause = exc.retry_after if exc.retry_after is not None else 3.0
-        else:
-            pause = 5.0
-            match = [
-                seconds
-                for status, name, seconds in self._resources.behaviour.passing_refusals
-                if exc.status == status and any(name in found for found in exc.message_ids)
-            ]
-            if not match:
-                return None
-            limit = min(deadline, began + max(match))
-        return pause if time.monotonic() + pause < limit else None
 
     def _wait(self, step: Step, left: float, timeout: float) -> str:
         waited = wait_for(self.read, lambda state: state == step.then, left)

@@ -74,6 +74,19 @@ class Behaviour:
     lldp: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     # ForceRestart is not to be used; off, wait, on does the same.
     restart_by_off_on: bool = False
+    # Where the settings object of the BIOS is, below the BIOS, when nothing links to it.
+    bios_settings: str = ""
+    # Where the HTTPS certificate is imported in a way of its own: path below the manager, action and its parameter.
+    certificate_import: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # What a version in the firmware inventory may begin with, beyond the version itself.
+    firmware_version_prefix: str = ""
+    # HttpPushUri is there, but not in the way of the standard.
+    firmware_push_unusual: bool = False
+    # Accounts are fixed slots: Ids of slots that cannot be used, and the bodies of the PATCHes that empty one.
+    user_slots_reserved: t.Sequence[str] = ()
+    user_slot_emptied: t.Sequence[t.Mapping[str, t.Any]] = ({"Enabled": False, "UserName": ""},)
+    # Ids of messages that come with 503 although the refusal does not pass by itself.
+    lasting_refusals: t.Sequence[str] = ()
     # Refusals that pass by themselves after a power change: HTTP status, part of a message id, seconds to wait at most.
     passing_refusals: t.Sequence[tuple[int, str, float]] = ()
 

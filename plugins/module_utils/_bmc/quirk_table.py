@@ -97,6 +97,66 @@ QUIRKS: tuple[t.Mapping[str, t.Any], ...] = (
         "seen": False,
     },
     {
+        "name": "dell-committed-settings",
+        "match": {"vendor": r"^dell"},
+        "behaviour": {"lasting_refusals": ("SYS011",)},
+        "why": "Once a job holds the pending BIOS values, more are refused with 503 until the server has restarted.",
+        "source": "https://github.com/dell/iDRAC-Redfish-Scripting/issues/249",
+        "seen": False,
+    },
+    {
+        "name": "dell-account-slots",
+        "match": {"vendor": r"^dell"},
+        "behaviour": {
+            "user_slots_reserved": ("1",),
+            "user_slot_emptied": ({"Enabled": False, "RoleId": "None"}, {"UserName": ""}),
+        },
+        "why": "Accounts are sixteen slots that are filled and emptied by PATCH; the first belongs to nobody.",
+        "source": "https://github.com/NVIDIA/nv-redfish; https://github.com/bmc-toolbox/bmclib",
+        "seen": False,
+    },
+    {
+        "name": "gigabyte-bios-settings",
+        "match": {
+            "manufacturer": r"^(gigabyte|giga computing|asrockrack|ami\b|american megatrends)",
+            "system": r"^Self$",
+        },
+        "behaviour": {"bios_settings": "/SD"},
+        "why": "The BIOS names no settings object, though /Systems/Self/Bios/SD is there.",
+        "source": "https://github.com/ansible-collections/community.general/pull/6434",
+        "seen": False,
+    },
+    {
+        "name": "xcc-firmware-versions",
+        "match": {"vendor": r"^lenovo", "system": r"^1$"},
+        "behaviour": {"firmware_version_prefix": "BUILD-"},
+        "why": "Versions in the inventory begin with BUILD-.",
+        "source": "https://github.com/NVIDIA/libredfish (src/lenovo.rs)",
+        "seen": False,
+    },
+    {
+        "name": "ilo-push",
+        "match": {"vendor": r"^(hpe?$|hewlett)"},
+        "behaviour": {"firmware_push_unusual": True},
+        "why": "HttpPushUri is a page of the web interface that wants a form with a session key.",
+        "source": "https://github.com/HewlettPackard/ilo-redfish-emulator (mockups)",
+        "seen": False,
+    },
+    {
+        "name": "ilo-certificate",
+        "match": {"vendor": r"^(hpe?$|hewlett)"},
+        "behaviour": {
+            "certificate_import": {
+                "path": "/SecurityService/HttpsCert",
+                "action": "#HpeHttpsCert.ImportCertificate",
+                "parameter": "Certificate",
+            },
+        },
+        "why": "The certificate service makes requests, but a certificate is imported by an action of its own.",
+        "source": "https://github.com/HewlettPackard/ilo-redfish-emulator (mockups)",
+        "seen": False,
+    },
+    {
         "name": "ilo-busy-after-power",
         "match": {"vendor": r"^(hpe?$|hewlett)"},
         "behaviour": {

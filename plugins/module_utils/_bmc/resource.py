@@ -92,9 +92,16 @@ class Resources:
 
     def patch(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> t.Any:
         """PATCH with the ETag that was read. After 412 or 428 (so: nothing was done) the resource is read again."""
+        return self._conditional(uri, lambda etag: self.session.patch(uri, body, etag, timeout))
+
+    def delete(self, uri: str, timeout: float | None = None) -> t.Any:
+        """DELETE, in the same way."""
+        return self._conditional(uri, lambda etag: self.session.delete(uri, etag, timeout))
+
+    def _conditional(self, uri: str, send: t.Callable[[str | None], t.Any]) -> t.Any:
         etag = self.etag(uri)
         try:
-            return self.session.patch(uri, body, etag, timeout)
+            return send(etag)
         except BmcRefused as exc:
             if exc.status not in (412, 428):
                 raise
@@ -107,7 +114,7 @@ class Resources:
             if candidate == etag:
                 continue
             try:
-                return self.session.patch(uri, body, candidate, timeout)
+                return send(candidate)
             except BmcRefused as exc:
                 if exc.status not in (412, 428):
                     raise
@@ -137,6 +144,12 @@ class Resources:
         if needed and named and not found:
             self.get(named[0])  # raises what kept it from being read
         return found
+
+    def fresh_members(self, uri: str) -> list[Json]:
+        """All members as they are now. The collection has to be there."""
+        for member in links(self.get(uri, fresh=True).get("Members")):
+            self.forget(member)
+        return self.members(uri, needed=True)
 
     def with_children(self, uri: str, name: str) -> Json:
         """A resource with the resources of its list `name` inside where $expand gives them, else as it is."""
@@ -307,6 +320,12 @@ class Resources:
         named = links(dig(self.system(), "Links", "ManagedBy"))
         found = [body for body in (self.maybe(uri) for uri in named) if body is not None]
         return found or self.members(link(self.session.root, "Managers"))
+
+    def needed_managers(self) -> list[Json]:
+        """The same, where nothing can be done without one: what keeps them from being read is raised."""
+        found = self.managers()
+        uri = link(self.session.root, "Managers")
+        return found if found or not uri else self.members(uri, needed=True)
 
 
 def dig(value: t.Any, *path: str) -> t.Any:

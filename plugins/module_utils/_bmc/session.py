@@ -14,6 +14,7 @@ lost, that is raised as BmcBusy or BmcUncertain, and the caller reads the state 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import email.utils
 import json
 import time
@@ -35,7 +36,7 @@ from .message import extended_info, hide_credentials, one_sentence
 from .options import Options
 from .transport import Answer, Lost, Transport
 
-__all__ = ("Session", "retry_after_seconds")
+__all__ = ("Form", "Session", "retry_after_seconds")
 
 ROOT = "/redfish/v1/"
 READS = 6  # tries of one GET
@@ -45,6 +46,15 @@ _REPEATABLE_STATUS = (429, 502, 503, 504)
 # A BMC that has no SessionService, or no free session, answers the login so; basic authentication may still work.
 _NO_SESSIONS_STATUS = (404, 405, 410, 429, 501, 503)
 _NO_SESSIONS_IDS = ("SessionLimitExceeded", "RAC0218")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A body that is not JSON, made anew for each try. Its length is sent ahead: BMCs do not take chunks."""
+
+    content_type: str
+    length: int
+    chunks: t.Callable[[], t.Iterator[bytes]]
 
 
 class Session:
@@ -60,6 +70,9 @@ class Session:
         self._session_uri: str | None = None
         self._basic: str | None = None
         self._answered = False
+        self._secrets: list[str] = []
+        # The account's own URI, where the login said that its password has to be changed before anything else.
+        self.change_first: str | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -83,6 +96,26 @@ class Session:
             self._root = self._checked(answer).json
         return self._root
 
+    def hide(self, secret: str) -> None:
+        """A secret of the caller: it will not be in any error, even where the BMC quotes it."""
+        self._secrets.append(secret)
+
+    def adopt(self, password: str) -> None:
+        """The password of this login has been changed; what comes after uses the new one."""
+        self.hide(self.options.password)
+        self.options = dataclasses.replace(self.options, password=password)
+        if self._basic:
+            self._use_basic()
+
+    def renewed(self, fingerprint: str) -> None:
+        """The certificate of the BMC has been replaced by this one, so it is the one to trust for the rest."""
+        self.transport.pin(fingerprint)
+
+    def move(self, options: Options) -> None:
+        """The BMC has another address now; it is the same BMC, so its session is closed there."""
+        self.transport.drop()
+        self.options, self.transport = options, Transport(options)
+
     # -- the verbs
 
     def get(self, uri: str, timeout: float | None = None) -> Answer:
@@ -95,7 +128,7 @@ class Session:
             answer = self._read(uri, deadline, authenticated=True)
         return self._checked(answer)
 
-    def post(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> Answer:
+    def post(self, uri: str, body: t.Mapping[str, t.Any] | Form, timeout: float | None = None) -> Answer:
         return self._write("POST", uri, body, None, timeout)
 
     def patch(
@@ -103,8 +136,8 @@ class Session:
     ) -> Answer:
         return self._write("PATCH", uri, body, etag, timeout)
 
-    def delete(self, uri: str, timeout: float | None = None) -> Answer:
-        return self._write("DELETE", uri, None, None, timeout)
+    def delete(self, uri: str, etag: str | None = None, timeout: float | None = None) -> Answer:
+        return self._write("DELETE", uri, None, etag, timeout)
 
     def close(self) -> None:
         """Log out and close the connection. A logout that fails is noted, not raised: the work before it counts."""
@@ -140,6 +173,7 @@ class Session:
                 self.notes.append(
                     "the BMC did not say which session it opened, so it cannot be closed; it ends by its time-out"
                 )
+            self._note_change_required(extended_info(answer.loose))
             return
         messages = extended_info(answer.loose)
         ids = " ".join(str(item.get("MessageId")) for item in messages)
@@ -157,6 +191,13 @@ class Session:
             hint="The session service of this BMC is broken; a BMC reset may help",
             request=answer.request,
         )
+
+    def _note_change_required(self, messages: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+        for item in messages:
+            args = item.get("MessageArgs")
+            if str(item.get("MessageId") or "").endswith("PasswordChangeRequired"):
+                uris = [str(a) for a in args if str(a).startswith("/")] if isinstance(args, list) else []
+                self.change_first = uris[0] if uris else ""
 
     def _sessions_uri(self) -> str | None:
         links = self.root.get("Links")
@@ -205,12 +246,7 @@ class Session:
         }
         ids = " ".join(str(item.get("MessageId")) for item in messages)
         if "PasswordChangeRequired" in ids:
-            return BmcAuthError(
-                self.address,
-                f"the password of {self.options.username} has to be changed before it can be used.{said}",
-                hint="Change it on the BMC's own page or console, then give the new one",
-                **common,
-            )
+            return self._change_required(said, common)
         return BmcAuthError(
             self.address,
             f"it does not accept this user name and password (user {self.options.username}, HTTP"
@@ -222,10 +258,18 @@ class Session:
             **common,
         )
 
+    def _change_required(self, said: str, common: dict[str, t.Any]) -> BmcAuthError:
+        return BmcDenied(
+            self.address,
+            f"the password of {self.options.username} has to be changed before it can be used.{said}",
+            hint="Change it with bmc_user (name and username the same), then use the new one",
+            **common,
+        )
+
     # -- one exchange, and the retry loop around reads
 
     def _write(
-        self, method: str, uri: str, body: t.Mapping[str, t.Any] | None, etag: str | None, timeout: float | None
+        self, method: str, uri: str, body: t.Mapping[str, t.Any] | Form | None, etag: str | None, timeout: float | None
     ) -> Answer:
         self._log_in()
         deadline = self._deadline(timeout)
@@ -239,14 +283,17 @@ class Session:
         self,
         method: str,
         uri: str,
-        body: t.Mapping[str, t.Any] | None,
+        body: t.Mapping[str, t.Any] | Form | None,
         etag: str | None,
         deadline: float,
         authenticated: bool,
     ) -> Answer:
         extra = {"If-Match": etag} if etag else {}
-        data = None
-        if body is not None:
+        data: bytes | t.Iterator[bytes] | None = None
+        if isinstance(body, Form):
+            data = body.chunks()
+            extra.update({"Content-Type": body.content_type, "Content-Length": str(body.length)})
+        elif body is not None:
             data = json.dumps(body).encode()
             extra["Content-Type"] = "application/json"
         uri = self._own(uri)
@@ -359,6 +406,9 @@ class Session:
         what = f"{answer.request} was refused with HTTP {answer.status}: {said}"
         if answer.status == 401:
             raise self._login_refused(answer)
+        if answer.status == 403 and any("PasswordChangeRequired" in str(item.get("MessageId")) for item in messages):
+            self._note_change_required(messages)
+            raise self._change_required(f" It says: {said}.", common)
         if answer.status == 403:
             raise BmcDenied(
                 self.address,
@@ -379,7 +429,12 @@ class Session:
 
     def _without_secrets(self, text: str) -> str:
         """Some BMCs quote the request in their errors."""
-        secrets = [self.options.password, self._token, self._basic.split(" ", 1)[1] if self._basic else None]
+        secrets = [
+            *self._secrets,
+            self.options.password,
+            self._token,
+            self._basic.split(" ", 1)[1] if self._basic else None,
+        ]
         for secret in secrets:
             for form in (secret, json.dumps(secret)[1:-1]) if secret else ():
                 text = text.replace(form, "********")

@@ -101,7 +101,12 @@ class Transport:
         self._http: http.client.HTTPConnection | None = None
 
     def exchange(
-        self, method: str, path: str, headers: t.Mapping[str, str], body: bytes | None, deadline: float
+        self,
+        method: str,
+        path: str,
+        headers: t.Mapping[str, str],
+        body: bytes | t.Iterator[bytes] | None,
+        deadline: float,
     ) -> Answer:
         """Send one request and read its answer until `deadline` (time.monotonic())."""
         if self._http is not None and self._peer_closed():
@@ -127,6 +132,20 @@ class Transport:
         if found.get("content-encoding", "").lower() == "gzip":
             data = self._gunzip(data, request)
         return Answer(self.address, request, response.status, found, data)
+
+    def peer_fingerprint(self, deadline: float) -> str | None:
+        """SHA-256 of the certificate that the BMC presents; None without TLS. Connects, and sends nothing."""
+        if self._wire is None:
+            self._connect(deadline)
+        sock = self._wire.sock if self._wire is not None else None
+        if not isinstance(sock, ssl.SSLSocket):
+            return None
+        return hashlib.sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
+
+    def pin(self, fingerprint: str) -> None:
+        """From now on exactly this certificate is accepted."""
+        self.drop()
+        self._fingerprint = fingerprint
 
     def drop(self) -> None:
         """Close the connection; the next request opens another."""

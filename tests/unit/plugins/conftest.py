@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import resource
+from ansible_collections.kiban.baremetal.tests.simulator import Simulator
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import FakeBmc, Tls, behave, small_tree
 
 MakeBmc = Callable[..., FakeBmc]
+MakeSimulator = Callable[..., Simulator]
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,22 @@ def make_bmc(bmc_tls: Tls) -> Iterator[MakeBmc]:
     for bmc in made:
         bmc.check()
         assert not bmc.sessions, f"sessions were left open: {list(bmc.sessions.values())}"
+
+
+@pytest.fixture
+def simulator() -> Iterator[MakeSimulator]:
+    """Starts simulated BMCs whose server is on; at the end none may hold a session or have seen a blind repeat."""
+    made: list[Simulator] = []
+    resource._lies.clear()
+
+    def make(profile: str = "well-behaved", **behaviour: Any) -> Simulator:
+        found = Simulator(profile, **{"power": "On", **behaviour})
+        found.start()
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        found.stop()
+    for found in made:
+        found.check()

@@ -17,18 +17,30 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.doc_fragments.bmc import ModuleDocFragment
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import SYSTEM, FakeBmc, Reply, error
+from ansible_collections.kiban.baremetal.tests.simulator import Simulator
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import FakeBmc, Reply
+from ansible_collections.kiban.baremetal.tests.unit.plugins.hurry import hurry
 
+MakeSimulator = Callable[..., Simulator]
 MakeBmc = Callable[..., FakeBmc]
 RunModule = Callable[..., dict[str, Any]]
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 ALL = sorted(path.stem for path in (CHECKOUT / "plugins" / "modules").glob("bmc_*.py"))
+# What makes each of them do something on a well-behaved BMC.
 ENOUGH: dict[str, dict[str, Any]] = {
-    "bmc_info": {},
-    "bmc_power": {"state": "on"},
+    "bmc_bios": {"attributes": {"ProcVirtualization": "Disabled"}},
     "bmc_boot": {"target": "pxe"},
+    "bmc_certificate": {"state": "requested", "subject": {"common_name": "bmc"}},
+    "bmc_erase": {"state": "erased", "drives": ["C559AE24757158"]},
+    "bmc_firmware": {"updates": [{"component": "BMC", "version": "9", "image": "http://u:canary@192.0.2.2/BMC_9.bin"}]},
+    "bmc_info": {},
+    "bmc_log": {"state": "cleared"},
+    "bmc_network": {"hostname": "bmc-1"},
+    "bmc_power": {"state": "off", "method": "forced"},
+    "bmc_user": {"name": "watcher", "account_password": "canary-new-1", "role": "ReadOnly"},
     "bmc_virtual_media": {"image": "http://192.0.2.2/a.iso"},
+    "bmc_volume": {"name": "a", "raid_type": "RAID0", "drives": ["C559AE24757158"], "controller": "RAID"},
 }
 # What reads many BMCs has results of its own for each, and tests of its own: test_bmc_scan.py.
 MANY = ("bmc_scan",)
@@ -76,27 +88,48 @@ def test_required_options(run_module: RunModule, name: str, missing: str) -> Non
     assert missing in result["msg"]
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+def enough(name: str, bmc: Simulator) -> dict[str, Any]:
+    """ENOUGH, with what differs from one BMC to the other."""
+    params: dict[str, Any] = dict(ENOUGH[name])
+    if name == "bmc_certificate":
+        words = dict.fromkeys(("organization", "organizational_unit", "city", "state_or_province"), "x")
+        params["subject"] = {"common_name": "bmc", "country": "DE", **words}
+    if "drives" in params:
+        params["drives"] = [next(bmc.get(uri)["SerialNumber"] for uri in bmc.find("Drive"))]
+    if name == "bmc_log":
+        bmc.add_log_entry("something happened")
+    return params
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_wrong_password_fails_clearly_and_is_tried_once(make_bmc: MakeBmc, run_module: RunModule, name: str) -> None:
-    bmc = make_bmc()
-    params = {**bmc.options, **ENOUGH[name], "password": "canary-wrong"}
-    result = run_module(module_of(name), **params)
+def test_a_wrong_password_fails_clearly_and_is_tried_once(
+    simulator: MakeSimulator, run_module: RunModule, name: str
+) -> None:
+    bmc = simulator()
+    result = run_module(module_of(name), **{**bmc.options, **enough(name, bmc), "password": "canary-wrong"})
     assert result["failed"]
     assert result["failure"]["kind"] == "auth"
     assert result["failure"]["status"] == 401
     assert result["changed"] is False
     assert bmc.address in result["msg"]
-    assert bmc.password_tries == 1
-    assert "canary" not in str(result)
+    assert bmc.logins == 1
+    assert "canary" not in str({**result, "invocation": None})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_secret_in_any_result(make_bmc: MakeBmc, run_module: RunModule, name: str) -> None:
-    bmc = make_bmc()
-    result = run_module(module_of(name), diff_mode=True, **bmc.options, **ENOUGH[name])
+def test_nothing_secret_in_any_result(simulator: MakeSimulator, run_module: RunModule, name: str, quick: None) -> None:
+    bmc = simulator()
+    result = run_module(module_of(name), diff_mode=True, **bmc.options, **enough(name, bmc))
     assert not result["failed"], result
+    assert result["changed"] is (name != "bmc_info")
     # Not even as Ansible's own mask: it would mean that the module had put it there.
-    assert "canary" not in str(result) and "VALUE_SPECIFIED" not in str({**result, "invocation": None})
+    assert "canary" not in str({**result, "invocation": None})
+    assert "VALUE_SPECIFIED" not in str({**result, "invocation": None})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,24 +141,33 @@ def test_an_unreachable_bmc(run_module: RunModule, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_refusal_carries_status_and_message(make_bmc: MakeBmc, run_module: RunModule, name: str) -> None:
-    bmc = make_bmc()
-    bmc.on("GET", SYSTEM, *[error(500, "X.1.Broken", "broken inside")] * 2)
-    result = run_module(module_of(name), **bmc.options, **ENOUGH[name])
+def test_a_refusal_carries_status_and_message(
+    simulator: MakeSimulator, run_module: RunModule, name: str, quick: None
+) -> None:
+    """Whatever is refused: a BMC that is broken inside is never taken for one that lacks something."""
+    bmc = simulator()
+    params = enough(name, bmc)
+    own = lambda call: call.uri != "/redfish/v1"  # noqa: E731
+    bmc.fault("GET", times=None, when=own, status=500, message=("X.1.Broken", "broken inside"))
+    result = run_module(module_of(name), **bmc.options, **params)
     assert result["failed"]
-    assert result["failure"]["status"] == 500
+    assert result["failure"]["status"] == 500, result["msg"]
     assert result["failure"]["messages"][0]["MessageId"] == "X.1.Broken"
     assert "broken inside" in result["msg"]
     assert bmc.writes() == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_check_mode_sends_nothing_that_changes(make_bmc: MakeBmc, run_module: RunModule, name: str) -> None:
-    bmc = make_bmc()
-    result = run_module(module_of(name), check_mode=True, **bmc.options, **ENOUGH[name])
+def test_check_mode_sends_nothing_that_changes(
+    simulator: MakeSimulator, run_module: RunModule, name: str, quick: None
+) -> None:
+    bmc = simulator()
+    params = enough(name, bmc)
+    before = bmc.state()
+    result = run_module(module_of(name), check_mode=True, **bmc.options, **params)
     assert not result["failed"], result
-    assert bmc.writes() == []
-    assert result["requests"] == len(bmc.calls)
+    assert bmc.writes() == [] and bmc.state() == before
+    assert result["requests"] == len(bmc.requests)
 
 
 def test_what_is_unusual_becomes_a_warning(
