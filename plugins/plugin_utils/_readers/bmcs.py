@@ -47,4 +47,4 @@ def read_bmc(options: Options) -> BmcState:
             status = bmc.status()
     except BmcError as exc:
         return BmcState(error=str(exc))
-    return BmcState(power=status["power_state"], media=tuple(status["media"]))
+    return BmcState(power=status["power_state"], uuid=status["uuid"], media=tuple(status["media"]))
