@@ -22,10 +22,12 @@ from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_host
 from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import Intent
+from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Site, SiteError
 from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
+from ..plugin_utils._site.stages import node_taints
 from ..plugin_utils._site.state import HostState, SiteState
 
 _AT_ONCE = 100
@@ -45,6 +47,7 @@ class ActionModule(ActionBase):
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
                 "authorized_key": {"type": "str", "required": True, "no_log": False},
+                "bundle_manifest": {"type": "path"},
                 "path": {"type": "path"},
                 "force": {"type": "list", "elements": "str", "default": []},
             }
@@ -63,14 +66,21 @@ class ActionModule(ActionBase):
         state = _read(site, intent, args, {name: hostvars[name] for name in names})
         state = _read_more(site, intent, args, state)
         plan = make_plan(site, intent, state, args["force"])
-        return self._result(plan, state, args)
+        return self._result(site, plan, intent, state, args)
 
-    def _result(self, plan: Plan, state: SiteState, args: Mapping[str, Any]) -> dict[str, Any]:
+    def _result(
+        self, site: Site, plan: Plan, intent: Intent, state: SiteState, args: Mapping[str, Any]
+    ) -> dict[str, Any]:
         result = plan.to_dict()
         if args["path"]:
             _write(args["path"], result)
         result["lines"] = plan.lines
-        result["hosts"] = todo_hosts(plan)
+        result["hosts"] = todo_hosts(plan, intent, state)
+        result["node_taints"] = {
+            change.server: node_taints(site.server(change.server))
+            for change in plan.changes
+            if change.action == "taint"
+        }
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
             for name, host in state.hosts.items()
@@ -103,13 +113,24 @@ def _write(path: str, plan: Mapping[str, Any]) -> None:
     os.replace(f"{path}.new", path)
 
 
-def todo_hosts(plan: Plan) -> list[dict[str, Any]]:
-    """One entry a server that has anything to do: its groups, and the action of each stage."""
-    todo: dict[str, dict[str, str]] = {}
+def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, Any]]:
+    """One entry a server that has anything to do: its groups, and the actions of each stage."""
+    todo: dict[str, dict[str, list[str]]] = {}
     for change in plan.changes:
-        todo.setdefault(change.server, {})[change.stage] = change.action
+        todo.setdefault(change.server, {}).setdefault(change.stage, []).append(change.action)
     return [
-        {"name": name, "groups": [f"todo_{stage}" for stage in stages], "todo": stages} for name, stages in todo.items()
+        {
+            "name": name,
+            "groups": [f"todo_{stage}" for stage in stages],
+            "todo": {stage: actions[0] for stage, actions in stages.items()},
+            "host_actions": stages.get("host", []),
+            "kubelet_config": (
+                merged_config(state.hosts[name].kubelet_config, intent.kubelet_config)
+                if "kubelet" in stages.get("host", [])
+                else ""
+            ),
+        }
+        for name, stages in todo.items()
     ]
 
 
@@ -122,7 +143,22 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
     with open(path, encoding="utf-8") as handle:
         image_id = json.load(handle)["node"]["id"]
     files = {server.name: digests(node_files(site, server, args["authorized_key"])) for server in site.servers}
-    return Intent(image_id=image_id, files=files, media_prefix=_media_prefix(site, args["site_dir"]))
+    return Intent(
+        image_id=image_id,
+        files=files,
+        media_prefix=_media_prefix(site, args["site_dir"]),
+        kubelet_config=kubelet_config(site),
+        runtime=_containerd(args["bundle_manifest"]),
+    )
+
+
+def _containerd(path: str | None) -> str:
+    """Version of containerd in the bundle; empty where there is no bundle any more."""
+    if not path or not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as handle:
+        artifacts = json.load(handle)["artifacts"]
+    return next((str(entry["version"]) for entry in artifacts if entry["name"] == "containerd"), "")
 
 
 def _media_prefix(site: Site, site_dir: str) -> str:

@@ -12,10 +12,10 @@ from ansible.errors import AnsibleFilterError
 
 try:
     from ..plugin_utils._drivers import cluster_dns
-    from ..plugin_utils._site.kubeadm import init_config, join_config, patches
+    from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
     from ..plugin_utils._site.load import load_site
     from ..plugin_utils._site.model import Server, Site, SiteError
-    from ..plugin_utils._site.render import node_files
+    from ..plugin_utils._site.render import file_mode, node_files
     from ..plugin_utils._site.stages import node_labels
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
@@ -50,17 +50,18 @@ def kubeadm_init_config(data: Mapping[str, Any], name: str, image_tags: Mapping[
 
 
 def kubeadm_join_config(data: Mapping[str, Any], name: str, token: str) -> str:
-    _site, server = _server(data, name)
-    return join_config(server, token)
+    site, server = _server(data, name)
+    return join_config(site, server, token)
 
 
 def kubeadm_patches(data: Mapping[str, Any], name: str) -> dict[str, str]:
-    return patches(_server(data, name)[0])
+    site, server = _server(data, name)
+    return patches(site) if "control_plane" in server.roles else join_patches(site)
 
 
 def server_files(data: Mapping[str, Any], name: str, authorized_key: str) -> list[dict[str, str]]:
     files = node_files(*_server(data, name), authorized_key)
-    return [{"path": path, "content": content, "mode": _mode(path)} for path, content in files.items()]
+    return [{"path": path, "content": content, "mode": file_mode(path)} for path, content in files.items()]
 
 
 def image_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -77,12 +78,6 @@ def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
             f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle"
         )
     return {name: known[name] for name in names}
-
-
-def _mode(path: str) -> str:
-    if path.startswith("/root/.ssh/"):
-        return "0600"
-    return "0444" if path == "/etc/machine-id" else "0644"
 
 
 def cluster_dns_manifests(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

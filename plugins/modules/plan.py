@@ -41,6 +41,11 @@ options:
     description: Public key that every server should let in.
     type: str
     required: true
+  bundle_manifest:
+    description:
+      - The file C(manifest.json) of the bundle, for the version of the container runtime.
+      - Without it that version is not compared.
+    type: path
   path:
     description:
       - File to write the plan to as JSON, also in check mode.
@@ -120,6 +125,10 @@ hosts:
   description: Servers with anything to do, with their C(todo_<stage>) groups.
   type: list
   elements: dict
+  returned: success
+node_taints:
+  description: Node name to the taints that it should have, for nodes that lack any.
+  type: dict
   returned: success
 lines:
   description: The plan for a person, by server and stage. Servers with the same changes are one group.

@@ -7,16 +7,24 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import hashlib
 import json
 import os
 import re
+import socket
+import stat
+import struct
 import subprocess
 import sys
+import time
 from typing import Any
 
 PATHS: list[str] = []
 LOCAL = "/var/lib/kiban/local/"
+UNITS = ("containerd.service", "kubelet.service", "systemd-networkd.service", "systemd-timesyncd.service")
+NETWORK = "/etc/systemd/network"
 
 
 def read(path: str) -> str:
@@ -39,28 +47,131 @@ def load(path: str) -> Any:
 
 
 def digest(path: str) -> str | None:
+    """Checksum and mode; a link is not the file that it shows."""
     try:
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return "link" if stat.S_ISLNK(mode) else "special"
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            return f"{hashlib.sha256(file.read()).hexdigest()} {stat.S_IMODE(mode):04o}"
     except OSError:
         return None
 
 
-def active(unit: str) -> bool:
-    """A running service has processes in its control group; asking systemd would cost a process."""
-    root = "/sys/fs/cgroup/system.slice/"
-    return "populated 1" in read(f"{root}{unit}/cgroup.events") or bool(
-        read(f"/sys/fs/cgroup/systemd/system.slice/{unit}/cgroup.procs")
-    )
-
-
-def failed() -> list[str]:
-    command = ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager", "--full"]
+def units() -> dict[str, Any]:
+    """How the services are, and which units have failed: by one process."""
+    kinds = "--type=service,mount,timer,socket"
+    command = ["systemctl", "list-units", "--all", kinds, "--plain", "--no-legend", "--no-pager", "--full"]
     try:
-        out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [line.split()[0] for line in out.splitlines() if line.strip()]
+        out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {"units": {}, "failed": []}
+    rows = {words[0]: words for line in out.splitlines() if len(words := line.split()) > 3}
+    found = {}
+    for name in UNITS:
+        enabled = bool(glob.glob(f"/etc/systemd/system/*.wants/{name}"))
+        # systemd forgets a unit that is not there and not asked for.
+        _name, load, active = (rows.get(name) or [name, "unloaded", "inactive"])[:3]
+        masked = os.path.realpath(f"/etc/systemd/system/{name}") == "/dev/null"
+        found[name] = "masked" if masked or load == "masked" else active if enabled else f"{active}, not enabled"
+    return {"units": found, "failed": sorted(name for name, words in rows.items() if words[2] == "failed")}
+
+
+def sections(path: str) -> list[tuple[str, dict[str, str]]]:
+    found: list[tuple[str, dict[str, str]]] = []
+    for line in read(path).splitlines():
+        if line.startswith("["):
+            found.append((line.strip("[] "), {}))
+        elif "=" in line and found:
+            key, _equals, value = line.partition("=")
+            found[-1][1][key.strip()] = value.strip()
+    return found
+
+
+def network() -> list[str]:
+    """Where the kernel differs from what the files of systemd-networkd say; the files themselves are compared apart."""
+    root = "/sys/class/net"
+    devices = sorted(os.listdir(root)) if os.path.isdir(root) else []
+    wrong: list[str] = []
+
+    def size(device: str, wanted: str | None) -> None:
+        have = attr(root, device, "mtu")
+        if wanted and have != wanted:
+            wrong.append(f"{device}: MTU {have}, not {wanted}")
+
+    for path in sorted(glob.glob(f"{NETWORK}/*.netdev")):
+        netdev = dict(sections(path))
+        name, mode = netdev.get("NetDev", {}).get("Name", ""), netdev.get("Bond", {}).get("Mode")
+        if name not in devices:
+            wrong.append(f"{name}: not there")
+            continue
+        have = (attr(root, name, "bonding/mode") or "none").split()[0]
+        if mode and have != mode:
+            wrong.append(f"{name}: mode {have}, not {mode}")
+    routes: set[tuple[int, int, int]] | None = None
+    for path in sorted(glob.glob(f"{NETWORK}/*.network")):
+        parts, match = sections(path), dict(sections(path)).get("Match", {})
+        ports = match.get("Kind") == "!*"
+        for device in devices:
+            named = any(fnmatch.fnmatch(device, pattern) for pattern in match.get("Name", "").split())
+            if not named or (ports and not os.path.exists(f"{root}/{device}/device")):
+                continue
+            size(device, dict(parts).get("Link", {}).get("MTUBytes"))
+            bond = dict(parts).get("Network", {}).get("Bond")
+            if bond and os.path.basename(os.path.realpath(f"{root}/{device}/master")) != bond:
+                wrong.append(f"{device}: not in {bond}")
+        if not any(name == "Route" or "Address" in values for name, values in parts):
+            continue
+        routes = kernel_routes() if routes is None else routes
+        wrong += missing_routes(parts, routes)
+    return wrong
+
+
+def number(address: str) -> int:
+    return int(struct.unpack("!I", socket.inet_aton(address))[0])
+
+
+def kernel_routes() -> set[tuple[int, int, int]]:
+    """(network, prefix length, gateway) of the main table; gateway 0: none, -1: unreachable."""
+    found = set()
+    for line in read("/proc/net/route").splitlines()[1:]:
+        words = line.split()
+        network, gateway, mask = (socket.ntohl(int(words[place], 16)) for place in (1, 2, 7))
+        found.add((network, bin(mask).count("1"), -1 if int(words[3], 16) & 0x200 else gateway))
+    return found
+
+
+def missing_routes(parts: list[tuple[str, dict[str, str]]], routes: set[tuple[int, int, int]]) -> list[str]:
+    wrong, missing = [], []
+    own = re.findall(r"\|-- ([0-9.]+)\n[^\n]*host LOCAL", read("/proc/net/fib_trie"))
+    for name, values in parts:
+        address, gateway = values.get("Address"), values.get("Gateway")
+        if address:
+            ip, length = address.split("/")
+            bits = number(ip) >> (32 - int(length)) << (32 - int(length)) if int(length) else 0
+            if ip not in own or (bits, int(length), 0) not in routes:
+                wrong.append(f"address {address} is missing")
+        if name == "Network" and gateway and (0, 0, number(gateway)) not in routes:
+            missing.append(f"default route by {gateway}")
+        if name == "Route" and ":" not in values.get("Destination", ":"):
+            target, length = values["Destination"].split("/")
+            by = -1 if values.get("Type") == "unreachable" else number(gateway) if gateway else 0
+            if (number(target), int(length), by) not in routes:
+                missing.append(f"route to {values['Destination']}" + (f" by {gateway}" if gateway else ""))
+    more = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
+    return wrong + [f"{missing[0]}{more} is missing"] if missing else wrong
+
+
+def uses(name: str, mounts: list[tuple[str, str, bool]]) -> list[str]:
+    """What uses a disk or one of its partitions, in words; mounts of the storage driver apart."""
+    base = f"/sys/block/{name}"
+    found = [at for device, at, _readonly in mounts if f"/{name}/" in f"{device}/" and not at.startswith(LOCAL)]
+    found += [
+        f"held by {os.path.basename(path)}"
+        for path in glob.glob(f"{base}/holders/*") + glob.glob(f"{base}/*/holders/*")
+    ]
+    swaps = [line.split()[0] for line in read("/proc/swaps").splitlines()[1:]]
+    return found + [f"swap on {path}" for path in swaps if os.path.basename(path).startswith(name)]
 
 
 def etcd() -> dict[str, Any] | None:
@@ -129,19 +240,23 @@ def disk(name: str) -> dict[str, Any] | None:
 
 def main() -> None:
     disks = [record for name in sorted(os.listdir("/sys/block")) if (record := disk(name))]
-    below = {}
+    mounts = []
     for line in read("/proc/self/mountinfo").splitlines():
         words = line.split(" ")
-        if words[4].startswith(LOCAL):
-            below[os.path.realpath(f"/sys/dev/block/{words[2]}")] = words[4]
+        device = os.path.realpath(f"/sys/dev/block/{words[2]}")
+        if device.startswith("/sys/devices/"):
+            mounts.append((device, words[4], "ro" in words[5].split(",")))
     for record in disks:
-        own = [path for device, path in below.items() if f"/{record['name']}/" in f"{device}/"]
-        record["mounts"], record["claimed"] = own, bool(own)
+        own = [(at, ro) for device, at, ro in mounts if f"/{record['name']}/" in f"{device}/" and at.startswith(LOCAL)]
+        record["mounts"], record["claimed"] = [at for at, _readonly in own], bool(own)
+        record["readonly"], record["uses"] = any(readonly for _at, readonly in own), uses(record["name"], mounts)
     image, ramdisk = load("/etc/kiban/image.json") or {}, attr("/usr/lib/kiban/ramdisk-id")
     in_ramdisk = bool(ramdisk) or os.path.exists("/etc/kiban/ramdisk")
     answer = {
         "where": "ramdisk" if in_ramdisk else "node",
         "name": os.uname().nodename,
+        "uuid": (attr("/sys/class/dmi/id/product_uuid") or "").lower() or None,
+        "time": time.time(),
         "boot_id": attr("/proc/sys/kernel/random/boot_id"),
         "uptime": float((read("/proc/uptime") or "0").split()[0]),
         "ramdisk_id": ramdisk,
@@ -149,17 +264,16 @@ def main() -> None:
         "installed": load("/etc/kiban/installed.json"),
         "files": {path: value for path in PATHS if (value := digest(path))},
         "kubelet": {
-            "active": active("kubelet.service"),
             "version": image.get("kubernetes"),
             "configured": os.path.exists("/etc/kubernetes/kubelet.conf"),
+            "config": read("/var/lib/kubelet/config.yaml"),
             # kubeadm writes admin.conf long before it is done; this marker is what node_membership leaves at the end.
             "initialised": os.path.exists("/etc/kubernetes/kiban/initialised"),
         },
         "etcd": etcd(),
-        "containerd": {"active": active("containerd.service")},
-        "failed": [] if in_ramdisk else failed(),
         "mounts": [record["serial_number"] for record in disks if record["claimed"]],
         "disks": disks,
+        **({"units": {}, "failed": [], "network": []} if in_ramdisk else {**units(), "network": network()}),
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))
     sys.stdout.write("\n")

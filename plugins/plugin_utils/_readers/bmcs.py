@@ -54,6 +54,6 @@ def read_bmcs(options: Mapping[str, Options]) -> dict[str, BmcState]:
     return {
         name: BmcState(error=str(one.error))
         if one.value is None
-        else BmcState(power=one.value["power_state"], media=tuple(one.value["media"]))
+        else BmcState(power=one.value["power_state"], uuid=one.value["uuid"], media=tuple(one.value["media"]))
         for name, one in found.items()
     }

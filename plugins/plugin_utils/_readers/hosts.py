@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 
 from .._probe.probe import script
@@ -49,6 +50,7 @@ def ssh_command(access: SshAccess, name: str, address: str) -> list[str]:
 def read_host(access: SshAccess, name: str, address: str, paths: list[str]) -> HostState:
     """Run the probe on one server. Never raises: what failed is in C(error)."""
     command = [*ssh_command(access, name, address), "python3", "-"]
+    began = time.time()
     try:
         done = subprocess.run(
             command, input=script(paths), capture_output=True, text=True, timeout=access.total_timeout, check=False
@@ -59,6 +61,9 @@ def read_host(access: SshAccess, name: str, address: str, paths: list[str]) -> H
         reason = (done.stderr.strip().splitlines() or [f"ssh ended with {done.returncode}"])[-1]
         return HostState(error=f"SSH to {address}: {reason}")
     try:
-        return HostState.from_probe(json.loads(done.stdout.strip().splitlines()[-1]))
-    except (ValueError, IndexError):
+        probe = json.loads(done.stdout.strip().splitlines()[-1])
+        # Before it was asked or after it answered: its clock is off by that much, at least.
+        off = max(began - probe["time"], probe["time"] - time.time(), 0.0)
+        return HostState.from_probe(probe, off)
+    except (ValueError, IndexError, KeyError):
         return HostState(error=f"SSH to {address}: the probe's answer can't be read: {done.stdout[-200:]!r}")

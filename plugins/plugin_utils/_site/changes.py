@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .model import Server, Site
 from .state import HostState, SiteState
@@ -27,7 +28,11 @@ class Intent:
     image_id: str
     """Identity of the node image that servers should run."""
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Server name to {path: sha256 of the content} of the files that make a host this very server."""
+    """Server name to {path: sha256 and mode} of the files that make a host this very server."""
+    kubelet_config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of KubeletConfiguration that servers should have."""
+    runtime: str = ""
+    """Version of containerd in the bundle; empty where it is not known."""
     media_prefix: str = ""
     """URL prefix of the deploy media that this site hands to BMCs."""
 
@@ -43,7 +48,7 @@ class Change(Finding):
 
     stage: str
     action: str
-    """For stage C(os): C(ramdisk), C(inspect), C(disk) or C(wait). Else the stage's only action."""
+    """How the stage acts, see C(plan.schema.json)."""
     what: str
     before: str
     after: str

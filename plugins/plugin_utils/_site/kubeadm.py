@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
+from .kubelet import kubelet_config
 from .model import Server, Site
 
-__all__ = ["init_config", "join_config", "patches"]
+__all__ = ["init_config", "join_config", "join_patches", "patches"]
 
 _API = "kubeadm.k8s.io/v1beta4"
 API_PORT = 6443
@@ -91,8 +92,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "cgroupDriver": "systemd",
-            **extra.get("kubelet_config", {}),
+            **kubelet_config(site),
         },
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)
@@ -109,7 +109,13 @@ def patches(site: Site) -> dict[str, str]:
     return found
 
 
-def join_config(server: Server, token: str) -> str:
+def join_patches(site: Site) -> dict[str, str]:
+    """The same for a server that joins: the cluster's stored kubelet configuration may be older than the model."""
+    wanted = site.cluster.extra_args.get("kubelet_config", {})
+    return {"kubeletconfiguration+merge.json": json.dumps(wanted)} if wanted else {}
+
+
+def join_config(site: Site, server: Server, token: str) -> str:
     """JoinConfiguration of a worker. The API server is verified by the discovery file, not by the token."""
     document = {
         "apiVersion": _API,
@@ -120,6 +126,7 @@ def join_config(server: Server, token: str) -> str:
         },
         "nodeRegistration": _registration(server),
         "timeouts": _TIMEOUTS,
+        **({"patches": {"directory": _PATCHES}} if join_patches(site) else {}),
     }
     return yaml.safe_dump(document, sort_keys=False)
 

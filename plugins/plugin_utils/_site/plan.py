@@ -15,6 +15,7 @@ from typing import Any
 from .changes import DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
 from .disruption import admit
 from .model import Server, Site
+from .notices import another_servers_bmc, notices, unknown_nodes
 from .service import depended_on, service_of
 from .show import lines, summary
 from .stages import INSTALL, STAGES, later_stages
@@ -90,6 +91,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
             found += _refused(site, server, intent, state, reasons)
             continue
         found += _server(site, server, intent, state)
+    found += unknown_nodes(site, state)
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
         site=site.name,
@@ -116,9 +118,7 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     bmc = state.bmcs.get(server.name, BmcState(error="not read"))
     view = View(site, server, intent, state, host)
     if host.where == "node":
-        if bmc.error:
-            yield Notice(server.name, f"runs, but its BMC can't be used: {bmc.error}")
-        yield from _running(view)
+        yield from _running(view, bmc)
         return
     if host.where == "ramdisk":
         # The SSH answer is proof enough, but installing needs the BMC afterwards.
@@ -134,6 +134,7 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     if bmc.power == "off":
         if member and not _reinstall(server, host):
             yield view.change(INSTALL, "disk", "power", "off", "on")
+            yield from later_stages(view, silent=True)
         else:
             yield from _install(view, "ramdisk", "powered off, system disk not yet seen")
     elif any(intent.media_prefix and url.startswith(intent.media_prefix) for url in bmc.media):
@@ -141,8 +142,7 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     elif bmc.power == "on":
         # Never re-imaged from here: it may be a running member that lost its network, or still be booting.
         yield view.change(INSTALL, "wait", "answer over SSH", host.error or "none", "system up")
-        if not member:
-            yield from later_stages(replace(view, unseen="unknown"))
+        yield from later_stages(view, silent=True) if member else later_stages(replace(view, unseen="unknown"))
     else:
         yield Problem(server.name, f"state unknown, left alone: its BMC says power state '{bmc.power}'")
 
@@ -152,19 +152,19 @@ def _install(view: View, action: str, before: str) -> Iterator[Finding]:
     yield from later_stages(replace(view, unseen="not yet seen"))
 
 
-def _running(view: View) -> Iterator[Finding]:
+def _running(view: View, bmc: BmcState) -> Iterator[Finding]:
     server, host = view.server, view.host
-    if _reinstall(server, host):
+    again = _reinstall(server, host)
+    unusable = f"its BMC can't be used: {bmc.error}" if bmc.error else another_servers_bmc(host, bmc)
+    if again and unusable:
+        yield Problem(server.name, f"is not installed again: {unusable}")
+        return
+    yield from notices(view, bmc)
+    if again:
         word = (host.installed or {}).get("reinstall")
         yield from _install(view, "ramdisk", f"installed with reinstall word '{word or ''}'")
-        return
-    if host.image_id != view.intent.image_id:
-        yield Notice(
-            server.name,
-            f"runs image {_short(host.image_id)}, the site's image is {_short(view.intent.image_id)}. Kept: set a new "
-            "word in the server's 'reinstall' to install it again",
-        )
-    yield from later_stages(view)
+    else:
+        yield from later_stages(view)
 
 
 def _reinstall(server: Server, host: HostState) -> bool:
@@ -172,7 +172,3 @@ def _reinstall(server: Server, host: HostState) -> bool:
     if not server.reinstall:
         return False
     return host.where != "node" or (host.installed or {}).get("reinstall") != server.reinstall
-
-
-def _short(digest: str | None) -> str:
-    return digest[:12] if digest else "none"

@@ -14,7 +14,7 @@ import uuid
 from .._drivers.sdn_bgp import cni_config, networkd_files
 from .model import Server, Site
 
-__all__ = ["digests", "machine_id", "node_files"]
+__all__ = ["digests", "file_mode", "machine_id", "node_files"]
 
 _NAMESPACE = uuid.UUID("5f0f5f3a-3f0b-5e0e-9d6a-6b6962616e00")
 _CNI_CONFIG = "/etc/cni/net.d/10-kiban.conflist"
@@ -44,6 +44,15 @@ def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str
     return files
 
 
+def file_mode(path: str) -> str:
+    """The mode that such a file has, in octal digits."""
+    if path.startswith("/root/.ssh/"):
+        return "0600"
+    return "0444" if path == "/etc/machine-id" else "0644"
+
+
 def digests(files: dict[str, str]) -> dict[str, str]:
-    """Path to sha256 of the content, for comparing with what a server has."""
-    return {path: hashlib.sha256(content.encode()).hexdigest() for path, content in files.items()}
+    """Path to sha256 and mode, for comparing with what a server has."""
+    return {
+        path: f"{hashlib.sha256(content.encode()).hexdigest()} {file_mode(path)}" for path, content in files.items()
+    }

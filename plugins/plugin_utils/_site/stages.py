@@ -13,13 +13,15 @@ or booted first (C(view.unseen)): these get every change that may be needed, eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from .changes import Change, Finding, View
 from .disks import matching
+from .kubelet import differing_fields
 from .model import Server
 
-__all__ = ["INSTALL", "STAGES", "later_stages", "node_labels"]
+__all__ = ["INSTALL", "STAGES", "later_stages", "node_labels", "node_taints"]
 
 INSTALL = "os"
 """The first stage: a server's way to its booted system, see C(plan.py)."""
@@ -28,10 +30,29 @@ INSTALL = "os"
 def host(view: View) -> Iterator[Finding]:
     if view.unseen:
         return  # Written when the system is installed.
-    wanted = view.intent.files.get(view.server.name, {})
-    differing = sorted(path for path, digest in wanted.items() if view.host.files.get(path) != digest)
+    wanted, found = view.intent.files.get(view.server.name, {}), view.host
+    differing = sorted(path for path, digest in wanted.items() if found.files.get(path) != digest)
     if differing:
         yield view.change("host", "files", "host files", "differ: " + ", ".join(differing), "as the model says")
+    if found.network:
+        yield view.change("host", "network", "network", "; ".join(found.network), "as its files say")
+    stopped = [f"{unit} is {state}" for unit, state in _services(view) if state != "active"]
+    if stopped:
+        yield view.change("host", "services", "services", "; ".join(stopped), "active and enabled")
+    if found.kubelet_configured and found.kubelet_config:
+        fields = differing_fields(found.kubelet_config, view.intent.kubelet_config)
+        if fields:
+            before = ", ".join(f"{path}: {have}" for path, have, _want in fields)
+            after = ", ".join(f"{path}: {want}" for path, _have, want in fields)
+            yield view.change("host", "kubelet", "kubelet configuration", before, after)
+
+
+def _services(view: View) -> list[tuple[str, str]]:
+    """Services that must run, each with what it is; those that could not be read are left out."""
+    needed = ["containerd.service", "systemd-networkd.service"]
+    needed += ["kubelet.service"] if view.host.kubelet_configured else []
+    needed += ["systemd-timesyncd.service"] if view.site.ntp else []
+    return [(unit, view.host.units[unit]) for unit in needed if unit in view.host.units]
 
 
 def disks(view: View) -> Iterator[Finding]:
@@ -60,14 +81,23 @@ def join(view: View) -> Iterator[Finding]:
 
 
 def labels(view: View) -> Iterator[Finding]:
-    wanted = node_labels(view.server)
-    if not wanted:
-        return
-    node = view.state.cluster.nodes.get(view.server.name)
-    joins = view.unseen or _joins(view)
-    if joins or (node and not wanted.items() <= node.labels.items()):
-        after = ", ".join(f"{key}={value}" for key, value in sorted(wanted.items()))
-        yield view.change("labels", "label", "node labels", "not joined" if joins else "differ", after)
+    wanted, node = node_labels(view.server), view.state.cluster.nodes.get(view.server.name)
+    if node is None:
+        if wanted and (view.unseen or _joins(view)):
+            yield view.change("labels", "label", "node labels", "not joined", _pairs(wanted))
+        return  # Its taints come with its joining.
+    # Whatever becomes of the server itself: the object stays.
+    view = replace(view, unseen="")
+    differing = {key: node.labels.get(key, "missing") for key in wanted if node.labels.get(key) != wanted[key]}
+    if differing:
+        after = _pairs({key: wanted[key] for key in differing})
+        yield view.change("labels", "label", "node labels", _pairs(differing), after)
+    missing = [taint for taint in node_taints(view.server) if taint not in node.taints]
+    if missing:
+        same = {(taint["key"], taint["effect"]): taint for taint in node.taints}
+        before = [_taint(same.get((taint["key"], taint["effect"]))) for taint in missing]
+        after = ", ".join(_taint(taint) for taint in missing)
+        yield view.change("labels", "taint", "node taints", ", ".join(before), after)
 
 
 def _joins(view: View) -> bool:
@@ -84,15 +114,34 @@ def node_labels(server: Server) -> dict[str, str]:
     return {**role, **server.labels}
 
 
+def node_taints(server: Server) -> list[dict[str, str]]:
+    """Taints that a server's Node object must have. More taints than these are left alone."""
+    # Without any of the model's, kubeadm gives a control-plane node its usual one.
+    usual = [{"key": "node-role.kubernetes.io/control-plane", "value": "", "effect": "NoSchedule"}]
+    own = [{key: taint.get(key, "") for key in ("key", "value", "effect")} for taint in server.taints]
+    return own or (usual if "control_plane" in server.roles else [])
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(values.items()))
+
+
+def _taint(taint: Mapping[str, str] | None) -> str:
+    return f"{taint['key']}={taint['value']}:{taint['effect']}" if taint else "missing"
+
+
 _TABLE: tuple[Callable[[View], Iterator[Finding]], ...] = (host, disks, control_plane, join, labels)
+
+_OF_THE_API = (labels,)
+"""Stages that need no answer of the server itself."""
 
 STAGES = (INSTALL, *(stage.__name__ for stage in _TABLE))
 """The order in which a run acts; each is a group C(todo_<stage>) of the inventory."""
 
 
-def later_stages(view: View) -> Iterator[Finding]:
-    """What the stages after the installation have to do."""
-    for stage in _TABLE:
+def later_stages(view: View, silent: bool = False) -> Iterator[Finding]:
+    """What the stages after the installation have to do; only what the API tells of a server that is C(silent)."""
+    for stage in _OF_THE_API if silent else _TABLE:
         for finding in stage(view):
             if isinstance(finding, Change) and finding.stage != stage.__name__:
                 raise AssertionError(f"stage {stage.__name__} has yielded a change of stage {finding.stage}")

@@ -22,6 +22,7 @@ class BmcState:
     """One BMC. C(error) is set when it could not be read; then nothing else is known."""
 
     power: str | None = None
+    uuid: str | None = None
     media: tuple[str, ...] = ()
     error: str | None = None
 
@@ -46,27 +47,48 @@ class HostState:
 
     where: str | None = None
     error: str | None = None
+    name: str | None = None
+    """What the running kernel calls itself."""
+    uuid: str | None = None
+    """Identity that the firmware gives; the BMC should say the same."""
+    clock_off: float = 0.0
+    """Seconds by which its clock differs from the control host's, at least."""
     image_id: str | None = None
     installed: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    """Path to sha256 and mode of what is there."""
     kubelet_configured: bool = False
+    kubelet_config: str = ""
+    """The kubelet's configuration file."""
     initialised: bool = False
     disks: tuple[Mapping[str, Any], ...] = ()
     local_mounts: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Service to C(active), or what it is instead. Empty where it could not be read."""
+    failed: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    """Where the kernel's network differs from the files that describe it, in words."""
     etcd: EtcdMember | None = None
 
     @classmethod
-    def from_probe(cls, probe: Mapping[str, Any]) -> HostState:
+    def from_probe(cls, probe: Mapping[str, Any], clock_off: float = 0.0) -> HostState:
         kubelet, etcd = probe.get("kubelet") or {}, probe.get("etcd")
         return cls(
             where=probe.get("where"),
+            name=probe.get("name"),
+            uuid=probe.get("uuid"),
+            clock_off=clock_off,
             image_id=probe.get("image_id"),
             installed=probe.get("installed"),
             files=dict(probe.get("files") or {}),
             kubelet_configured=bool(kubelet.get("configured")),
+            kubelet_config=kubelet.get("config") or "",
             initialised=bool(kubelet.get("initialised")),
             disks=tuple(probe.get("disks") or ()),
             local_mounts=tuple(probe.get("mounts") or ()),
+            units=dict(probe.get("units") or {}),
+            failed=tuple(probe.get("failed") or ()),
+            network=tuple(probe.get("network") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
         )
 
@@ -77,17 +99,29 @@ class NodeState:
 
     ready: bool
     version: str
+    """Of the kubelet."""
     labels: Mapping[str, str] = field(default_factory=dict)
     cordoned: bool = False
+    taints: tuple[Mapping[str, str], ...] = ()
+    """Each with C(key), C(value) and C(effect)."""
+    runtime: str = ""
+    """Name and version of the container runtime: C(containerd://2.4.2)."""
+    message: str = ""
+    """Why it is not ready."""
 
     @classmethod
     def from_object(cls, obj: Mapping[str, Any]) -> NodeState:
-        conditions = {c["type"]: c["status"] for c in obj.get("status", {}).get("conditions", [])}
+        status, spec = obj.get("status", {}), obj.get("spec", {})
+        ready: Mapping[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+        info = status.get("nodeInfo", {})
         return cls(
-            ready=conditions.get("Ready") == "True",
-            version=obj.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", ""),
+            ready=ready.get("status") == "True",
+            version=info.get("kubeletVersion", ""),
             labels=dict(obj.get("metadata", {}).get("labels") or {}),
-            cordoned=bool(obj.get("spec", {}).get("unschedulable")),
+            cordoned=bool(spec.get("unschedulable")),
+            taints=tuple({key: t.get(key, "") for key in ("key", "value", "effect")} for t in spec.get("taints") or ()),
+            runtime=info.get("containerRuntimeVersion", ""),
+            message=str(ready.get("message") or "its kubelet has not reported yet"),
         )
 
 

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -24,11 +25,17 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import Rac
 def test_it_runs_from_standard_input(tmp_path: Path) -> None:
     path = tmp_path / 'it\'s "odd" \\ {name}'
     path.write_text("content")
-    text = script([str(path), str(tmp_path / "missing")])
+    path.chmod(0o640)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    text = script([str(path), str(link), str(tmp_path / "missing")])
     done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
     [line] = done.stdout.splitlines()
     answer = json.loads(line)
-    assert answer["files"] == {str(path): hashlib.sha256(b"content").hexdigest()}
+    assert answer["files"] == {
+        str(path): hashlib.sha256(b"content").hexdigest() + " 0640",
+        str(link): "link",
+    }
     assert answer["where"] == "node" and answer["uptime"] > 0 and len(answer["boot_id"]) == 36
     assert answer["installed"] is None and answer["kubelet"]["configured"] is False
     assert isinstance(answer["disks"], list) and isinstance(answer["mounts"], list)
@@ -57,7 +64,8 @@ def test_disks_are_described_as_disk_info_does(tmp_path: Path, bus: str, name: s
     text = script([]).replace("/sys/", f"{rack.root}/sys/").replace('"/sys', f'"{rack.root}/sys')
     done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
     [record] = json.loads(done.stdout)["disks"]
-    assert record.pop("claimed") is False and record["serial_number"] == "SERIAL"
+    assert record.pop("claimed") is False and record.pop("readonly") is False and record.pop("uses") == []
+    assert record["serial_number"] == "SERIAL"
     assert {**record, "path": expected["path"]} == {key: expected[key] for key in record}
 
 
@@ -105,3 +113,73 @@ def test_a_member_of_etcd_is_asked(tmp_path: Path) -> None:
 
 def test_a_member_that_answers_something_else_is_not_known(tmp_path: Path) -> None:
     assert ask_etcd(tmp_path, "etcd_server_has_leader 1\n") is None
+
+
+NETDEV = "[NetDev]\nName=bond0\nKind=bond\nMTUBytes=1400\n"
+BOND = """\
+[Match]
+Name=bond0
+
+[Link]
+MTUBytes=1400
+
+[Network]
+Address=198.51.100.11/24
+Gateway=198.51.100.1
+
+[Route]
+Destination=10.244.11.0/24
+Type=unreachable
+Metric=4096
+
+[Route]
+Destination=10.244.12.0/24
+Gateway=198.51.100.12
+
+[Route]
+Destination=10.244.13.0/24
+Gateway=198.51.100.13
+"""
+SETUP = """\
+mount -t sysfs sysfs /sys
+ip link add bond0 type veth peer name port0
+ip link set port0 up
+ip link set bond0 mtu 1400 up
+ip addr add 198.51.100.11/24 dev bond0
+ip route add default via 198.51.100.1
+ip route add unreachable 10.244.11.0/24 metric 4096
+ip route add 10.244.12.0/24 via 198.51.100.12
+ip route add 10.244.13.0/24 via 198.51.100.13
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace, which needs root")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("true", []),
+        ("ip route del 10.244.13.0/24", ["route to 10.244.13.0/24 by 198.51.100.13 is missing"]),
+        ("ip route del unreachable 10.244.11.0/24", ["route to 10.244.11.0/24 is missing"]),
+        ("ip route del default", ["default route by 198.51.100.1 is missing"]),
+        ("ip link set bond0 mtu 1300", ["bond0: MTU 1300, not 1400"]),
+        (
+            "ip addr del 198.51.100.11/24 dev bond0; ip addr add 198.51.100.11/25 dev bond0",
+            ["address 198.51.100.11/24 is missing", "default route by 198.51.100.1 and of 2 more is missing"],
+        ),
+        ("ip route flush root 10.244.8.0/21", ["route to 10.244.11.0/24 and of 2 more is missing"]),
+        ("ip link del bond0", ["bond0: not there", "address 198.51.100.11/24 is missing"]),
+        ("ip route add 192.0.2.0/24 via 198.51.100.9; ip link add more type veth peer name more1", []),
+    ],
+)
+def test_a_running_network_that_is_not_as_its_files_say(tmp_path: Path, command: str, expected: list[str]) -> None:
+    (tmp_path / "10-bond0.netdev").write_text(NETDEV)
+    (tmp_path / "30-bond0.network").write_text(BOND)
+    program = tmp_path / "program.py"
+    program.write_text(script([]).replace("/etc/systemd/network", str(tmp_path)))
+    steps = f"set -e; {SETUP}\n{command}\n{sys.executable} {program}"
+    done = subprocess.run(["unshare", "-n", "-m", "sh", "-c", steps], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this kernel makes no such network: {done.stderr[-200:]}")
+    found = json.loads(done.stdout)["network"]
+    assert found == expected or (command == "ip link del bond0" and found[:2] == expected)

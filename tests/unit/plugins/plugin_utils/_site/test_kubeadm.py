@@ -15,7 +15,12 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kiban.baremetal.plugins.filter.site import FilterModule
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import (
+    init_config,
+    join_config,
+    join_patches,
+    patches,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import digests, machine_id, node_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
@@ -115,10 +120,18 @@ def test_nothing_is_patched_unasked(site: Any) -> None:
 
 
 def test_join_verifies_the_api_server_by_the_discovery_file(site: Any) -> None:
-    join = yaml.safe_load(join_config(site.server("node1"), "abcdef.0123456789abcdef"))
+    join = yaml.safe_load(join_config(site, site.server("node1"), "abcdef.0123456789abcdef"))
     assert join["discovery"]["file"]["kubeConfigPath"] == "/etc/kubernetes/kiban/discovery.yaml"
     assert join["discovery"]["tlsBootstrapToken"] == "abcdef.0123456789abcdef"
     assert "unsafeSkipCAVerification" not in str(join)
+
+
+def test_a_joining_kubelet_gets_what_the_model_says_now(site: Any) -> None:
+    wanted = site.cluster.extra_args["kubelet_config"]
+    join = yaml.safe_load(join_config(site, site.server("node1"), "abcdef.0123456789abcdef"))
+    assert bool(join_patches(site)) == bool(wanted) == ("patches" in join)
+    for name, text in join_patches(site).items():
+        assert name == "kubeletconfiguration+merge.json" and json.loads(text) == wanted
 
 
 def test_files_are_those_of_one_server(site: Any) -> None:
@@ -139,7 +152,7 @@ def test_machine_id_is_stable_and_well_formed(site: Any) -> None:
 
 def test_digests_are_of_the_content(site: Any) -> None:
     files = node_files(site, site.server("node1"), "key")
-    assert digests(files)["/etc/hostname"] == hashlib.sha256(b"node1\n").hexdigest()
+    assert digests(files)["/etc/hostname"] == hashlib.sha256(b"node1\n").hexdigest() + " 0644"
 
 
 def test_filters_take_the_model_as_variable(site: Any) -> None:

@@ -1,0 +1,131 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Differences that a plan names and no run mends unasked, and what is there that the model does not know. Pure."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+
+from .changes import Notice, View
+from .disks import matching
+from .model import Site
+from .stages import node_taints
+from .state import BmcState, HostState, SiteState
+
+__all__ = ["another_servers_bmc", "notices", "unknown_nodes"]
+
+_CLOCK_SECONDS = 5.0
+"""Certificates and etcd bear a few seconds; more is a clock that nobody sets."""
+_SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""Kubernetes puts these on and takes them off by itself."""
+
+
+def notices(view: View, bmc: BmcState) -> Iterator[Notice]:
+    """About a server whose installed system answers."""
+    for about in _TABLE:
+        for message in about(view, bmc):
+            yield Notice(view.server.name, message)
+
+
+def unknown_nodes(site: Site, state: SiteState) -> list[Notice]:
+    """Nodes of the cluster that are no server of the model."""
+    names = {server.name for server in site.servers}
+    if not names <= state.hosts.keys():
+        return []  # Only some servers were asked for.
+    message = "is a node of the cluster, but no server of the model"
+    return [Notice(name, message) for name in sorted(state.cluster.nodes) if name not in names]
+
+
+def another_servers_bmc(host: HostState, bmc: BmcState) -> str:
+    """Why the BMC seems to be that of another server; empty where nothing says so."""
+    if bmc.error:
+        return ""
+    if bmc.power == "off":
+        return "it answers over SSH while its BMC says that it is off; the BMC may be that of another server"
+    if host.uuid and bmc.uuid and bmc.uuid.lower() not in _orders(host.uuid):
+        return f"its firmware says UUID {host.uuid} and its BMC {bmc.uuid}; the BMC may be that of another server"
+    return ""
+
+
+def _orders(text: str) -> set[str]:
+    """A UUID, and with its first three fields in the other byte order: firmware of both kinds is about."""
+    try:
+        value = uuid.UUID(text)
+    except ValueError:
+        return {text.lower()}
+    return {str(value), str(uuid.UUID(bytes=value.bytes_le))}
+
+
+def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
+    if bmc.error:
+        yield f"runs, but its BMC can't be used: {bmc.error}"
+    elif stranger := another_servers_bmc(view.host, bmc):
+        yield stranger
+
+
+def _system(view: View, bmc: BmcState) -> Iterator[str]:
+    host = view.host
+    if host.image_id != view.intent.image_id:
+        yield (
+            f"runs image {_short(host.image_id)}, the site's image is {_short(view.intent.image_id)}. Kept: set a new "
+            "word in the server's 'reinstall' to install it again"
+        )
+    if host.name and host.name != view.server.name:
+        yield f"calls itself {host.name}"
+    if host.clock_off > _CLOCK_SECONDS:
+        yield f"its clock is off by {host.clock_off:.0f} s"
+    if host.failed:
+        yield f"failed units: {', '.join(host.failed)}"
+
+
+def _disks(view: View, bmc: BmcState) -> Iterator[str]:
+    selector = view.site.profiles[view.server.profile].disks.get("data")
+    wanted = matching(view.host.disks, selector.select) if selector else []
+    serials = {disk.get("serial_number") for disk in wanted}
+    if selector and selector.count is not None and len(wanted) < selector.count:
+        yield f"{len(wanted)} of {selector.count} data disks are there"
+    for disk in view.host.disks:
+        told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
+        uses = list(disk.get("uses") or ())
+        if disk.get("readonly"):
+            yield f"{told} is mounted read-only: look at what the kernel says of it"
+        if disk.get("claimed"):
+            if disk.get("serial_number") not in serials:
+                yield f"{told} is claimed for volumes, but the profile does not select it"
+        elif uses and "/" not in uses:
+            yield f"{told} is used by something that the model does not know: {', '.join(uses)}"
+
+
+def _node(view: View, bmc: BmcState) -> Iterator[str]:
+    node = view.state.cluster.nodes.get(view.server.name)
+    if node is None:
+        return
+    if not node.ready:
+        yield f"its node is not Ready: {node.message}"
+    if node.cordoned:
+        yield "its node is cordoned"
+    if node.version and node.version != view.site.cluster.kubernetes:
+        yield f"runs kubelet {node.version}, the model says {view.site.cluster.kubernetes}"
+    runtime = re.search(r"\d+\.\d+\.\d+", node.runtime)
+    wanted = re.search(r"\d+\.\d+\.\d+", view.intent.runtime)
+    if runtime and wanted and runtime[0] != wanted[0]:
+        yield f"runs containerd {runtime[0]}, the bundle has {wanted[0]}"
+    keys = {taint["key"] for taint in node_taints(view.server)}
+    unknown = [taint for taint in node.taints if taint["key"] not in keys]
+    unknown = [taint for taint in unknown if not taint["key"].startswith(_SYSTEM_TAINTS)]
+    if unknown:
+        shown = ", ".join(f"{taint['key']}={taint['value']}:{taint['effect']}" for taint in unknown)
+        yield f"its node has taints that the model does not know: {shown}"
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "none"
+
+
+_TABLE: tuple[Callable[[View, BmcState], Iterator[str]], ...] = (_bmc, _system, _disks, _node)
