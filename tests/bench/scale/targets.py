@@ -52,11 +52,15 @@ class Targets:
         process.exit(0)
 
     async def run(self, name: str, program: str) -> str:
-        code = compile(moved(program, name, f"{self.work}/roots/{name}", f"{self.work}/root"), name, "exec")
+        # A server may have a root of its own also for what others share.
+        own = f"{self.work}/roots/{name}/own"
+        shared = own if os.path.isdir(own) else f"{self.work}/root"
+        code = compile(moved(program, name, f"{self.work}/roots/{name}", shared), name, "exec")
         out, into = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.dup2(into, 1)
+            os.environ["TARGET_ROOT"] = shared
             sys.stdout = os.fdopen(1, "w")
             try:
                 exec(code, {"__name__": "__main__"})

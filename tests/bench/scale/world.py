@@ -166,7 +166,7 @@ class World:
         rows = [f"{unit} loaded active running {unit}" for unit in UNITS]
         rows += [f"unit{number}.service loaded inactive dead Some unit" for number in range(100)]
         put("units", "\n".join(rows) + "\n")
-        put("bin/systemctl", f'#!/bin/sh\nwhile read -r line; do echo "$line"; done < {shared}/units\n')
+        put("bin/systemctl", '#!/bin/sh\nwhile read -r line; do echo "$line"; done < "$TARGET_ROOT/units"\n')
         (shared / "bin" / "systemctl").chmod(0o755)
         self._hardware(put)
         self._network(put)
@@ -198,7 +198,8 @@ class World:
             put(f"{real}/serial", f"SERIAL-{name}")
             for folder, link in (("sys/block", name), ("sys/dev/block", f"259:{number}")):
                 (self.work / "root" / folder).mkdir(parents=True, exist_ok=True)
-                (self.work / "root" / folder / link).symlink_to(self.work / "root" / real)
+                # Relative, as in sysfs: a copy of the tree is a whole one.
+                (self.work / "root" / folder / link).symlink_to(os.path.relpath(real, folder))
             at = "/" if name == "vda" else f"/var/lib/kiban/local/SERIAL-{name}"
             mounts.append(f"{20 + number} 1 259:{number} / {at} rw,noatime shared:1 - ext4 /dev/{name} rw")
         put("proc/self/mountinfo", "\n".join(mounts) + "\n")
