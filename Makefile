@@ -20,7 +20,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light bench-scan docs lock clean
+        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light bench-scan bench-faults docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -101,6 +101,9 @@ bench-first-light: root .venv ## stage timeline of a site run, and its ratio to 
 
 bench-scan: .venv ## many simulated BMCs in full inventory, against a bare client: BMCS=1000
 		python tests/bench/scan/bench.py --bmcs $(BMCS) $(ARGS)
+
+bench-faults: .venv ## 2,000 seeded runs of the bmc_* modules on simulated BMCs whose requests fail
+	python tests/bench/bmc_faults/bench.py $(ARGS)
 
 ##### The rest
 

@@ -135,7 +135,7 @@ class Bios:
         def shows() -> bool:
             state = self.read()
             found = state.current if plan.immediate else state.effective
-            return all(found[name] == value for name, value in plan.wanted.items())
+            return all(found.get(name) == value for name, value in plan.wanted.items())
 
         outcome = perform(
             self._resources,
