@@ -22,7 +22,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
         test lint unit sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
-        bench-scan bench-scale docs lock clean
+        bench-scan bench-faults bench-scale docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -111,6 +111,9 @@ bench-scan: .venv ## many simulated BMCs in full inventory, against a bare clien
 
 bench-scale: root .venv ## cost of a run with nothing to do at SERVERS servers, on simulated devices and a real API server
 	python tests/bench/scale/bench.py --servers $(SERVERS) $(ARGS)
+
+bench-faults: .venv ## 2,000 seeded runs of the bmc_* modules on simulated BMCs whose requests fail
+	python tests/bench/bmc_faults/bench.py $(ARGS)
 
 ##### The rest
 
