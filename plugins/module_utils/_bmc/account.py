@@ -70,6 +70,7 @@ class Accounts:
         found = next((body for body in members if text(body.get("UserName")) == wanted.name), None)
         before = {"account": _shown(found)}
         slots = [body for body in members if body.get("UserName") == ""]
+        fixed = bool(slots or self._resources.behaviour.user_slots_reserved)
         if state == "absent":
             if found is not None and wanted.name == self._session.options.username:
                 raise BmcOptionError(
@@ -78,7 +79,7 @@ class Accounts:
                     hint="Delete it as another user",
                 )
             change = Change(before, {"account": None})
-            return AccountPlan(_uri(found), slot=bool(slots), delete=found is not None, change=change)
+            return AccountPlan(_uri(found), slot=fixed, delete=found is not None, change=change)
         write: Json = {}
         if self._session.change_first is not None:
             wanted = dataclasses.replace(wanted, role=None, enabled=None)  # nothing else is taken until then
@@ -105,7 +106,8 @@ class Accounts:
             raise BmcOptionError(
                 self.address, f"the account {wanted.name} is not there, and to create it {needed} must be given"
             )
-        return AccountPlan(self._free_slot(slots), create=True, slot=bool(slots), write=write, change=change)
+        uri = self._free_slot(slots) if fixed else None
+        return AccountPlan(uri, create=True, slot=fixed, write=write, change=change)
 
     def apply(self, plan: AccountPlan, wanted: Account, timeout: float) -> None:
         """Do it, and prove a password that was set by a login."""
@@ -161,8 +163,6 @@ class Accounts:
         return [{"UserName": wanted.name, **self._resources.get(own, fresh=True)}]
 
     def _free_slot(self, slots: list[Json]) -> str | None:
-        if not slots:
-            return None
         reserved = self._resources.behaviour.user_slots_reserved
         free = [body for body in slots if str(body.get("Id")) not in reserved]
         if not free:

@@ -22,7 +22,7 @@ from .resource import Json, Resources, as_list, dig, link, links, text
 from .task import follow
 from .transport import Answer
 from .wait import wait_for
-from .write import perform, reporting
+from .write import SETTLE, perform, reporting
 
 __all__ = ("Bios", "BiosPlan", "BiosState")
 
@@ -52,6 +52,7 @@ class BiosPlan:
     write: Json  # what the BMC does not have yet, in force or pending
     apply_time: Json  # what @Redfish.SettingsApplyTime has to say, empty for nothing
     immediate: bool
+    window: bool  # applied in a maintenance window, which may be far away
     restart: str | None  # graceful or forced, where a restart is asked for and needed
     change: Change
 
@@ -98,7 +99,8 @@ class Bios:
         after = {"attributes": now, "pending": missing}
         if (immediate and write) or restart:
             after = {"attributes": wanted, "pending": {}}
-        return BiosPlan(wanted, write, apply_time, immediate, restart, Change(before, after))
+        in_window = apply not in ("immediate", "on_reset")
+        return BiosPlan(wanted, write, apply_time, immediate, in_window, restart, Change(before, after))
 
     def apply(self, plan: BiosPlan, timeout: float) -> BiosState:
         """Do it. Ends when the BMC shows the values, in force or pending as planned."""
@@ -144,7 +146,14 @@ class Bios:
             shows,
             works=True,
             until_scheduled=not plan.immediate,
+            wait="taken" if plan.window else "shown",
         )
+        if plan.window and not wait_for(shows, bool, SETTLE).ready:
+            raise BmcTimeout(
+                self.address,
+                f"it took the BIOS attributes {', '.join(plan.write)}, but does not show them as pending",
+                hint="Look at its list of jobs for the reason",
+            )
         return outcome.task
 
     def _wait_applied(self, plan: BiosPlan, task: str | None, deadline: float) -> None:

@@ -13,12 +13,12 @@ import dataclasses
 import time
 import typing as t
 
-from .errors import BmcAuthError, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
+from .errors import BmcAuthError, BmcError, BmcRefused, BmcTimeout, BmcUncertain, BmcUnsupported
 from .quirk import Behaviour
 from .resource import Json, Resources, dig, text
 from .task import finish
 from .wait import wait_for
-from .write import passing
+from .write import BROKEN_PATIENCE, passing, unclear
 
 __all__ = ("Boot", "BootState")
 
@@ -92,22 +92,21 @@ class Boot:
         """Set the override, unless it is so already, and read it back."""
         deadline = time.monotonic() + timeout
         began = time.monotonic()
-        lost: BmcUncertain | None = None
+        lost: BmcError | None = None
         while True:
             uri, _boot = self._boot()
             body = self._payload(wanted)
             try:
                 answer = self._resources.patch(uri, body)
-            except BmcUncertain as exc:
-                lost = exc  # reading it back tells
-                break
-            except BmcAuthError:
-                raise
-            except BmcRefused as exc:
+            except (BmcUncertain, BmcRefused) as exc:
+                if unclear(exc):
+                    lost = exc  # reading it back tells
+                    break
+                if isinstance(exc, (BmcUncertain, BmcAuthError)):
+                    raise
                 pause = passing(self._resources, exc, began, deadline)
                 if pause is None:
-                    hint = self._resources.behaviour.boot_hints.get(wanted.target)
-                    exc.hint = hint or exc.hint or self._general_hint(wanted)
+                    exc.hint = self._resources.behaviour.boot_hints.get(wanted.target) or exc.hint or self._hint(wanted)
                     raise
                 time.sleep(pause)
                 if self.same(wanted, self.read()):
@@ -115,11 +114,13 @@ class Boot:
                 continue
             finish(self._resources.session, answer, max(1.0, deadline - time.monotonic()))
             break
-        waited = wait_for(self.read, lambda found: self.same(wanted, found), SETTLE)
+        patience = BROKEN_PATIENCE if isinstance(lost, BmcRefused) else SETTLE
+        waited = wait_for(self.read, lambda found: self.same(wanted, found), patience)
         last = waited.last
         if waited.ready and last is not None:
             return last
         if lost is not None:
+            lost.hint = lost.hint or self._hint(wanted)
             raise lost
         shown = f"{last.target} ({last.enabled})" if last else "nothing"
         raise BmcTimeout(
@@ -213,7 +214,7 @@ class Boot:
             )
         return uri, boot
 
-    def _general_hint(self, wanted: BootState) -> str:
+    def _hint(self, wanted: BootState) -> str:
         if wanted.target == "cd":
             return "Some BMCs take cd only while virtual media is inserted: use bmc_virtual_media first"
         return "The firmware may refuse this while the server starts: wait until it has, and run again"

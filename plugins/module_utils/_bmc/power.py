@@ -18,7 +18,7 @@ from .quirk import Behaviour
 from .resource import Resources, dig, link, text
 from .task import finish
 from .wait import wait_for
-from .write import passing
+from .write import BROKEN_PATIENCE, passing, unclear
 
 __all__ = ("Power", "Step", "decide", "power_state")
 
@@ -142,16 +142,19 @@ class Power:
         while True:
             try:
                 answer = self._resources.session.post(target, {"ResetType": step.reset})
-            except BmcUncertain as exc:
-                if self._happened(step, before, deadline):
-                    sent.append(step.reset)
-                    return
-                exc.hint = (
-                    f"The reset {step.reset} may have been done or not, and is not sent again by itself. "
-                    "Look at the server, then run again"
-                )
-                raise
-            except BmcRefused as exc:
+            except (BmcUncertain, BmcRefused) as exc:
+                if unclear(exc):
+                    if self._happened(step, before, deadline, exc):
+                        sent.append(step.reset)
+                        return
+                    if isinstance(exc, BmcUncertain) or not exc.hint:
+                        exc.hint = (
+                            f"The reset {step.reset} may have been done or not, and is not sent again by itself. "
+                            "Look at the server, then run again"
+                        )
+                    raise
+                if isinstance(exc, BmcUncertain):
+                    raise AssertionError from exc
                 # Refused means that nothing was done. Wait, read again, and only then decide to send it.
                 pause = passing(self._resources, exc, began, deadline)
                 if pause is None:
@@ -164,7 +167,7 @@ class Power:
             finish(self._resources.session, answer, max(1.0, deadline - time.monotonic()))
             return
 
-    def _happened(self, step: Step, before: str | None, deadline: float) -> bool:
+    def _happened(self, step: Step, before: str | None, deadline: float, exc: BmcError) -> bool:
         """After a lost answer: does the server show that the reset was done?"""
 
         def shows(system: t.Mapping[str, t.Any]) -> bool:
@@ -173,7 +176,8 @@ class Power:
             now = text(system.get("LastResetTime"))
             return now is not None and before is not None and now != before
 
-        patience = min(30.0, max(1.0, deadline - time.monotonic()))
+        patience = 30.0 if isinstance(exc, BmcUncertain) else BROKEN_PATIENCE
+        patience = min(patience, max(1.0, deadline - time.monotonic()))
         return wait_for(lambda: self._resources.system(fresh=True), shows, patience).ready
 
     def _wait(self, step: Step, left: float, timeout: float) -> str:

@@ -215,23 +215,32 @@ class Session:
 
     def _renew(self) -> None:
         """The BMC has ended our session (some do after 30 s without a request); what it refused was not done."""
+        old = self._session_uri
         self._token = self._session_uri = None
         self._log_in()
+        if old and self._token:
+            # Only a BMC that was mistaken has it still; it must not stay open.
+            self._log_out(old, self._token, gone_is_fine=True)
 
-    def _log_out(self, uri: str, token: str) -> None:
+    def _log_out(self, uri: str, token: str, gone_is_fine: bool = False) -> None:
+        """To close a session twice is the same as once, so this write may be repeated."""
         deadline = time.monotonic() + LOGOUT_TIMEOUT
-        for last in (False, True):
+        for pause in (*PAUSE, None):
             try:
                 answer = self.transport.exchange("DELETE", uri, self._headers({"X-Auth-Token": token}), None, deadline)
             except (Lost, BmcError) as exc:
-                # To close a session twice is the same as once, so this write may be repeated.
-                if last or (isinstance(exc, Lost) and exc.timed_out):
+                timed_out = isinstance(exc, Lost) and exc.timed_out
+                if pause is None or timed_out or time.monotonic() + pause >= deadline:
                     self.notes.append(
                         f"the session could not be closed: {getattr(exc, 'message', exc)}; it ends by its time-out"
                     )
                     return
+                time.sleep(pause)
                 continue
-            if not answer.ok and answer.status not in (401, 404):
+            if answer.status in _REPEATABLE_STATUS and pause is not None and time.monotonic() + pause < deadline:
+                time.sleep(pause)
+                continue
+            if not answer.ok and answer.status not in (401, 404) and not gone_is_fine:
                 self.notes.append(f"the session could not be closed (HTTP {answer.status}); it ends by its time-out")
             return
 

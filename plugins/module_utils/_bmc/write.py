@@ -24,10 +24,12 @@ from .task import Tasks, follow, monitor_of
 from .transport import Answer
 from .wait import wait_for
 
-__all__ = ("Outcome", "passing", "perform", "reporting")
+__all__ = ("Outcome", "passing", "perform", "reporting", "unclear")
 
 SETTLE = 20.0  # some BMCs show what they took only some seconds later
 PATIENCE = 60.0  # for a trace of a request whose answer was lost
+BROKEN = (500, 502, 504)  # something broke inside: most often before the work, but now and then after it
+BROKEN_PATIENCE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,20 +70,24 @@ def perform(
 
     began = time.monotonic()
     answer: Answer | None = None
-    lost: BmcUncertain | None = None
+    lost: BmcError | None = None
     uri = None
     while True:
         try:
             answer = send()
-        except BmcUncertain as exc:
-            lost = exc
-            found = wait_for(seen, any, _left(deadline, PATIENCE))
-            if not found.ready or found.last is None:
-                raise
-            uri = found.last[0]
-            if uri is None:
-                return Outcome()
-        except BmcRefused as exc:
+        except (BmcUncertain, BmcRefused) as exc:
+            if unclear(exc):
+                lost = exc
+                patience = PATIENCE if isinstance(exc, BmcUncertain) else BROKEN_PATIENCE
+                found = wait_for(seen, any, _left(deadline, patience))
+                if not found.ready or found.last is None:
+                    raise
+                uri = found.last[0]
+                if uri is None:
+                    return Outcome()
+                break
+            if isinstance(exc, BmcUncertain):
+                raise AssertionError from exc
             pause = passing(resources, exc, began, deadline)
             if pause is None:
                 raise
@@ -125,6 +131,11 @@ def perform(
     # What was accepted and leaves no trace has changed nothing; work that was lost sight of may have.
     error.done = [f"{what}, with an end that is not known"] if end == "unknown" else []
     raise error
+
+
+def unclear(exc: BmcError) -> bool:
+    """Whether a write may have been done although its answer says nothing of the kind."""
+    return isinstance(exc, BmcUncertain) or (isinstance(exc, BmcRefused) and exc.status in BROKEN)
 
 
 def passing(resources: Resources, exc: BmcRefused, began: float, deadline: float) -> float | None:

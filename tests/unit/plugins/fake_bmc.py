@@ -219,6 +219,8 @@ class FakeBmc:
         if call.method == "DELETE" and path in {_key(uri, self.any_case) for uri in self.sessions.values()}:
             self.sessions = {t: uri for t, uri in self.sessions.items() if _key(uri, self.any_case) != path}
             return Reply(204)
+        if call.method == "DELETE" and sessions and path.startswith(f"{sessions}/"):
+            return error(404, "Base.1.8.ResourceMissingAtURI", f"there is no {path}")
         if call.method == "POST" and path in self.actions:
             return self.actions[path](call)
         if call.method == "PATCH" and path in self.patches:
