@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ..plugin_utils._site.discover import discover
 
 
 def site_draft(found: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    return asdict(discover(found, servers))
+    # Not asdict(): it would copy the containers of ansible-core that the records are in.
+    return dict(vars(discover(found, servers)))
 
 
 class FilterModule:
