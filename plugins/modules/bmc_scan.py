@@ -82,14 +82,17 @@ options:
       - One more address, read only where neither O(addresses) nor O(hosts) nor O(targets) name any. So this module can
         live with defaults of the action group.
     type: str
+    required: false
     version_added: 0.1.0
   username:
     description: Account on BMCs that name no other.
     type: str
+    required: false
     version_added: 0.1.0
   password:
     description: Password of O(username). It is tried once on each BMC.
     type: str
+    required: false
     version_added: 0.1.0
   connect_timeout:
     description: Seconds until an address that does not answer counts as unreachable.
