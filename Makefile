@@ -100,7 +100,7 @@ bench-first-light: root .venv ## stage timeline of a site run, and its ratio to 
 	python tests/bench/first_light/bench.py $(ARGS)
 
 bench-scan: .venv ## many simulated BMCs in full inventory, against a bare client: BMCS=1000
-		python tests/bench/scan/bench.py --bmcs $(BMCS) $(ARGS)
+	python tests/bench/scan/bench.py --bmcs $(BMCS) $(ARGS)
 
 ##### The rest
 

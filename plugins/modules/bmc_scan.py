@@ -29,6 +29,7 @@ options:
       - Addresses of BMCs; names and URLs as in O(address), networks (V(192.0.2.0/24)), ranges
         (V(192.0.2.11-192.0.2.40) or V(192.0.2.11-40)), each with a port or a range of ports if need be
         (V(192.0.2.0/24:8443), V([2001:db8::/120]:8443)). Commas separate as well as items of the list.
+      - An address that a host or target has is read once, under its name.
       - At most 65536 addresses. Of a network, the network and broadcast addresses are left out.
     type: list
     elements: str
@@ -81,14 +82,17 @@ options:
       - One more address, read only where neither O(addresses) nor O(hosts) nor O(targets) name any. So this module can
         live with defaults of the action group.
     type: str
+    required: false
     version_added: 0.1.0
   username:
     description: Account on BMCs that name no other.
     type: str
+    required: false
     version_added: 0.1.0
   password:
     description: Password of O(username). It is tried once on each BMC.
     type: str
+    required: false
     version_added: 0.1.0
   connect_timeout:
     description: Seconds until an address that does not answer counts as unreachable.
@@ -247,7 +251,8 @@ def targets(params: t.Mapping[str, t.Any]) -> tuple[list[str | None], list[Optio
     """Names and options of all BMCs, in order."""
     named: list[dict[str, t.Any]] = list(params["targets"])
     addresses = params["addresses"] or ([params["address"]] if params["address"] and not named else [])
-    named += [{"address": address} for address in expand(addresses)]
+    taken = {target["address"] for target in named}
+    named += [{"address": address} for address in expand(addresses) if address not in taken]
     if not named:
         raise BmcOptionError("", "nothing to scan", hint="Name addresses, hosts or targets")
     whole = []

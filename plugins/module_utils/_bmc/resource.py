@@ -24,8 +24,6 @@ Json = t.Dict[str, t.Any]  # noqa: UP006  (evaluated at run time on Python 3.9)
 # Platforms on which $expand was caught lying, for all BMCs of this process: (vendor, product, kind of collection).
 _lies: set[tuple[str, str, str]] = set()
 _lies_lock = threading.Lock()
-# Every resource has these by the specification, so an expanded member without them was cut short.
-REQUIRED = ("@odata.id", "Id", "Name")
 _INNER = ("Virtual", "VirtuallyPartitioned", "OS", "DPU")
 
 
@@ -87,8 +85,8 @@ class Resources:
         return frozenset(self._cache)
 
     def forget_all_but(self, known: t.Collection[str]) -> None:
-        for uri in [uri for uri in self._cache if uri not in known]:
-            self.forget(uri)
+        self._cache = {uri: body for uri, body in self._cache.items() if uri in known}
+        self._etags = {uri: etag for uri, etag in self._etags.items() if uri in known}
 
     def patch(self, uri: str, body: t.Mapping[str, t.Any], timeout: float | None = None) -> t.Any:
         """PATCH with the ETag that was read. After 412 or 428 (so: nothing was done) the resource is read again."""
@@ -356,7 +354,9 @@ def as_list(value: t.Any) -> list[Json]:
 
 def complete(member: Json, required: t.Sequence[str] = ()) -> bool:
     """Whether this is the resource itself, not only a reference to it or a part of it."""
-    return all(name in member for name in (*REQUIRED, *required))
+    # Every resource has these three by the specification, so an expanded member without them was cut short.
+    whole = "Id" in member and "Name" in member and "@odata.id" in member
+    return whole and all(name in member for name in required) if required else whole
 
 
 def _behaviour_of(identity: Identity, extra: t.Sequence[t.Mapping[str, t.Any]]) -> Behaviour:

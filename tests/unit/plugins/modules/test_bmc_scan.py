@@ -108,6 +108,38 @@ PLAY = """
 """
 
 
+def test_the_discovery_run_writes_what_the_model_lacks(make_bmc: MakeBmc, tmp_path: Path) -> None:
+    known, fresh, twin = make_bmc(), make_bmc(), make_bmc()
+    fresh.resource("/redfish/v1/Systems/1").update(SerialNumber="SN2", UUID="4C4C4544-0034-3010-8052-B4C04F4A4D32")
+    variables = {
+        "kiban_bmc_username": "kiban",
+        "kiban_bmc_password": PASSWORD,
+        "kiban_bmc_ca_path": known.options["ca_path"],
+    }
+    server = {"kiban_server": {"name": "node01", "bmc": {"address": known.address}}}
+    groups = {"servers": {"hosts": {"node01": server}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups, "vars": variables}}))
+    extra = {
+        "discover_addresses": [known.address, fresh.address, twin.address, "127.0.0.1:1"],
+        "discover_path": str(tmp_path / "found.yml"),
+    }
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "kiban.baremetal.discover"]
+        + ["-e", json.dumps(extra)],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 known, 1 unknown" in done.stdout
+    (rack,) = yaml.safe_load((tmp_path / "found.yml").read_text())["racks"]
+    (one,) = rack["servers"]
+    assert (one["name"], one["bmc"]) == ("server-sn2", fresh.address)
+    assert len([line for line in known.sent("POST") if "Sessions" in line]) == 1, "read once, though it is named twice"
+
+
 def test_inventory_hosts_are_found_by_a_playbook(make_bmc: MakeBmc, tmp_path: Path) -> None:
     one, third = make_bmc(), make_bmc()
 

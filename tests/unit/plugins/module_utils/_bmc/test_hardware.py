@@ -306,6 +306,17 @@ def test_only_the_asked_parts_are_read(make_bmc: MakeBmc) -> None:
     assert not any("Processors" in line or MANAGER in line for line in bmc.sent())
 
 
+def test_what_is_in_the_record_is_not_kept_twice(make_bmc: MakeBmc) -> None:
+    """Of hundreds of servers that are read side by side, only what other parts need stays in memory."""
+    tree = small_tree()
+    add(tree, SYSTEM, "Processors", *[resource(f"{SYSTEM}/Processors/{n}", "Processor") for n in range(20)])
+    add(tree, SYSTEM, "Memory", *[resource(f"{SYSTEM}/Memory/{n}", "Memory", CapacityMiB=1) for n in range(20)])
+    with connect(Options(**make_bmc(tree).options)) as client:
+        record = client.hardware()
+        assert len(record["processors"]) == len(record["memory"]["dimms"]) == 20
+        assert client.resources.known() <= {"/redfish/v1/Systems", SYSTEM}
+
+
 def test_firmware_in_an_unusual_place(make_bmc: MakeBmc) -> None:
     tree = small_tree()
     service, place = "/redfish/v1/UpdateService", "/redfish/v1/Somewhere"
