@@ -111,7 +111,7 @@ class Simulator:
             self._pki = Pki.make(self._loop.directory, [self.host])
         chain = self._chain() if self.tls else None
         self._show_certificate(chain)
-        self._host = Host(self._loop, self.bmc, chain, self._latency)
+        self._host = Host(self._loop, self.bmc, self._loop.tls(chain) if chain else None, self._latency)
         self.port = self._loop.run(self._host.start(self.host, self.port))
 
     def stop(self) -> None:
