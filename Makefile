@@ -20,7 +20,8 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test integration test-rack molecule test-newest bench-first-light bench-scan docs lock clean
+        test lint unit sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
+        bench-scan docs lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -84,6 +85,11 @@ sanity: .venv ## ansible-test sanity
 build-test: .venv ## build the collection, install it in an empty place, use it from there
 	tests/build/run
 
+conformance: .venv ## the BMC simulator against the DMTF's validators
+	@[ -x build/conformance/bin/rf_protocol_validator ] || { $(PYTHON) -m venv --clear build/conformance && \
+	    build/conformance/bin/pip -q install --require-hashes --no-deps -r requirements-conformance.txt; }
+	pytest tests/conformance
+
 integration: root .venv ## the modules for Kubernetes against the bundle's own API server
 	pytest tests/integration
 
@@ -112,6 +118,7 @@ lock: ## resolve the lock files anew
 	$(UV) --python-version 3.11 requirements.in -o requirements.txt
 	$(UV) --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 	$(UV) --python-version 3.13 requirements-newest.in -o requirements-newest.txt
+	$(UV) --python-version 3.11 requirements-conformance.in -o requirements-conformance.txt
 
 lock: UV = build/uv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --custom-compile-command 'make lock'

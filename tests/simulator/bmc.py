@@ -19,7 +19,7 @@ from .messages import Json, Refusal, Reply, error_body, refusal
 from .patching import WRITABLE, patch
 from .profile import Profile
 from .tasks import Tasks
-from .tree import ROOT, Base, Tree, clean, matches, schema, styled
+from .tree import ROOT, Base, Tree, clean, encode, matches, schema, styled
 
 Handler = Callable[["Bmc", "Call", str], Reply]
 
@@ -60,7 +60,12 @@ class Call:
 
 
 class Bmc:
-    def __init__(self, base: Base, profile: Profile, clock: Clock, username: str, password: str) -> None:
+    """`number`: which server of a fleet it is, see identity.py."""
+
+    def __init__(
+        self, base: Base, profile: Profile, clock: Clock, username: str, password: str, number: int = 0
+    ) -> None:
+        self.number = number
         self.profile = profile
         self.clock = clock
         self.tree = Tree(base)
@@ -99,6 +104,9 @@ class Bmc:
             reply = refusal(404, "ResourceMissingAtURI", str(exc.args[0] if exc.args else call.uri))
         if reply.status >= 400 and isinstance(reply.body, dict):
             self._shape(reply)
+        if self.number and reply.body is not None:
+            data = reply.body if isinstance(reply.body, bytes) else encode(reply.body)
+            reply.body = self.tree.base.identity.apply(data, self.number)
         if reply.status == 401 and self.profile.basic:
             reply.headers.setdefault("WWW-Authenticate", 'Basic realm="Redfish"')
         return reply

@@ -145,7 +145,7 @@ def _start(bmc: Bmc, call: Call, image: str, targets: list[Any], wanted: Json) -
     host, own = bool(_HOST.search(words)), bool(_BMC.search(words))
     on_reset = when == "OnReset" or (when is None and host)
     if on_reset and bmc.profile.firmware_staged:
-        bmc.power.at_start.append(lambda: (apply(), bmc.power.at_start.pop())[0])
+        bmc.power.next_start.append(apply)
         return bmc.tasks.start(call, f"Stage {image}", lambda: None)
     return bmc.tasks.start(call, f"Update {image}", apply, on_reset=on_reset, restarts_bmc=own and not host)
 

@@ -53,15 +53,11 @@ class Pki:
 
 def context(directory: Path, chain: bytes) -> ssl.SSLContext:
     """A TLS context of a server. The chain holds the key too."""
-    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    load(found, directory, chain)
-    return found
-
-
-def load(into: ssl.SSLContext, directory: Path, chain: bytes) -> None:
     path = directory / f"chain-{hashlib.sha256(chain).hexdigest()[:12]}.pem"
     path.write_bytes(chain)
-    into.load_cert_chain(path)
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.load_cert_chain(path)
+    return found
 
 
 def issue(

@@ -22,7 +22,8 @@ class Power:
     def __init__(self, bmc: Bmc) -> None:
         self.bmc = bmc
         self.boots: list[str] = []  # what the server booted from, oldest first
-        self.at_start: list[Callable[[], None]] = []
+        self.at_start: list[Callable[[], None]] = []  # at each start of the server
+        self.next_start: list[Callable[[], None]] = []  # at the next one
         self._post_until = -1.0
         self._changed = float("-inf")
         self._off_since = float("-inf")
@@ -103,7 +104,8 @@ class Power:
     def _switch_on(self) -> None:
         self._show("On", "SystemHardwareInitializationComplete")
         self._boot()
-        for event in self.at_start:
+        once, self.next_start = self.next_start, []
+        for event in (*once, *self.at_start):
             event()
         seconds = self.bmc.profile.post_seconds
         self._post_until = self.bmc.clock.moment() + seconds

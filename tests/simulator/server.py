@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 import tempfile
 import threading
+from asyncio import sslproto
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,8 @@ from .record import Request
 from .tree import encode, matches
 
 T = TypeVar("T")
+# A buffer of this size is kept for each TLS connection: 256 KiB by default, where a record has 16.
+sslproto.SSLProtocol.max_size = 32 * 1024
 HEADERS = {"OData-Version": "4.0", "Cache-Control": "no-store", "Content-Type": "application/json;charset=utf-8"}
 
 
@@ -37,9 +41,16 @@ class Loop:
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
         self.directory = Path(self._directory.name)
+        self._contexts: dict[bytes, ssl.SSLContext] = {}
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="simulator", daemon=True)
         self._thread.start()
+
+    def tls(self, chain: bytes) -> ssl.SSLContext:
+        """The context of a certificate, shared by all BMCs that have it."""
+        if chain not in self._contexts:
+            self._contexts[chain] = pki.context(self.directory, chain)
+        return self._contexts[chain]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
@@ -91,18 +102,16 @@ class _Server(web.Server):
 class Host:
     """One BMC at one address."""
 
-    def __init__(self, loop: Loop, bmc: Bmc, chain: bytes | None, latency: float) -> None:
+    def __init__(self, loop: Loop, bmc: Bmc, tls: ssl.SSLContext | None, latency: float) -> None:
         self.loop = loop
         self.bmc = bmc
+        self.tls = tls
         self.latency = latency
         self.requests: list[Request] = []
         self.connections = 0
         self._numbers: dict[int, int] = {}
         self._uses: dict[int, int] = {}
         self.keep_record = True
-        self.tls: ssl.SSLContext | None = None
-        if chain is not None:
-            self.tls = pki.context(loop.directory, chain)
         self._server = _Server(self._handle, access_log=None, keepalive_timeout=600, loop=loop.loop)
         self._listener: asyncio.Server | None = None
         self._address = ("127.0.0.1", 0)
@@ -141,6 +150,9 @@ class Host:
                 self._protocol, *self._address, ssl=self.tls, reuse_address=True, backlog=128
             )
 
+    async def _listen_on(self, sock: socket.socket) -> None:
+        self._listener = await self.loop.loop.create_server(self._protocol, sock=sock, ssl=self.tls, backlog=128)
+
     def _restart(self, seconds: float) -> None:
         self._down += 1
         self.refuse()
@@ -155,8 +167,13 @@ class Host:
             await self._listen()
 
     def _new_certificate(self, chain: bytes) -> None:
-        if self.tls is not None:
-            pki.load(self.tls, self.loop.directory, chain)
+        """From now on this certificate is served; the old context may belong to other BMCs too."""
+        if self.tls is not None and self._listener is not None:
+            self.tls = pki.context(self.loop.directory, chain)
+            sockets = [sock.dup() for sock in self._listener.sockets]
+            self._listener.close()
+            self._listener = None
+            self._returning = self.loop.loop.create_task(self._listen_on(sockets[0]))
 
     # -- requests
 

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import functools
 import ipaddress
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from .profiles import PROFILES
 from .record import Request, blind_repeats
 from .server import Host, Loop
 from .tasks import Outcome
-from .tree import Base, schema
+from .tree import Base, encode, schema
 
 USERNAME = "kiban"
 # Characters that a careless client gets wrong; long enough for every policy, short enough for 20-character ones.
@@ -51,6 +52,7 @@ class Simulator:
     profile: a name of PROFILES, or a Profile. Other keywords replace fields of it (`session_limit=1`).
     tree: "auto" takes the recorded tree where it is at hand, "recorded" insists on it, "synthetic" never does; or
     resources by URI.
+    number: which server of a fleet it is; others than 0 have their own serial numbers, UUIDs and MAC addresses.
     tls: HTTPS with a certificate of `ca_path`; else plain HTTP.
     speed: simulated seconds in a real one; 0: only `advance` moves the clock. latency: real seconds an answer takes.
     """
@@ -68,6 +70,7 @@ class Simulator:
         power: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        number: int = 0,
         loop: Loop | None = None,
         pki: Pki | None = None,
         **behaviour: Any,
@@ -86,7 +89,7 @@ class Simulator:
         self.username, self.password = username, password
         self.tls, self.host, self.port = tls, host, port
         self._latency = latency
-        self.bmc = Bmc(base, self.profile, Clock(speed), username, password)
+        self.bmc = Bmc(base, self.profile, Clock(speed), username, password, number)
         if power is not None:
             self.bmc.tree.edit(self.bmc.power.system)["PowerState"] = power
         self._began = copy.deepcopy(self.bmc.tree.changed())
@@ -108,7 +111,7 @@ class Simulator:
             self._pki = Pki.make(self._loop.directory, [self.host])
         chain = self._chain() if self.tls else None
         self._show_certificate(chain)
-        self._host = Host(self._loop, self.bmc, chain, self._latency)
+        self._host = Host(self._loop, self.bmc, self._loop.tls(chain) if chain else None, self._latency)
         self.port = self._loop.run(self._host.start(self.host, self.port))
 
     def stop(self) -> None:
@@ -224,7 +227,8 @@ class Simulator:
 
     def get(self, uri: str) -> Json:
         """A copy of a resource as it is now. KeyError: there is none."""
-        return self._safely(lambda: copy.deepcopy(self.bmc.tree.shown(uri)))
+        found = self._safely(lambda: encode(self.bmc.tree.shown(uri)))
+        return json.loads(self.bmc.tree.base.identity.apply(found, self.bmc.number))
 
     def find(self, kind: str) -> list[str]:
         """URIs of the resources of a kind, such as `Drive`, in the order of the tree."""
@@ -369,8 +373,10 @@ def _message(given: tuple[str, ...]) -> Json:
 
 
 class Fleet:
-    """Many BMCs from one thread. `spread`: each at an address of its own from 127.16.0.1 on, all at `port`;
-    else all at 127.0.0.1, each at a port of its own. Other arguments are those of Simulator.
+    """Many BMCs from one thread, with serial numbers, UUIDs and MAC addresses of their own.
+
+    spread: each at an address of its own from `first` on, all at `port`; else all at 127.0.0.1, each at a port of its
+    own. Other arguments are those of Simulator.
     """
 
     def __init__(
@@ -391,7 +397,7 @@ class Fleet:
                 where: dict[str, Any] = {"host": str(base + number)} if self.spread else {}
                 if self.spread or self.count == 1:
                     where["port"] = self.port
-                bmc = Simulator(loop=self._loop, pki=pki, **where, **self.each)
+                bmc = Simulator(number=number, loop=self._loop, pki=pki, **where, **self.each)
                 self.bmcs.append(bmc)
                 bmc.start()
                 if self.spread and not self.port:

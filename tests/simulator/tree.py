@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .identity import Identity
+
 Json = dict[str, Any]
 ROOT = "/redfish/v1"
 
@@ -101,6 +103,10 @@ class Base:
         for name, action in actions.items() if isinstance(actions, dict) else ():
             if name.startswith("#") and isinstance(action, dict) and isinstance(action.get("target"), str):
                 yield self.key(action["target"]), (name[1:], uri)
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        return Identity(self.bodies.values(), self.bodies)
 
     @functools.cached_property
     def by_schema(self) -> dict[str, list[str]]:
