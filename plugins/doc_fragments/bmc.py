@@ -58,8 +58,13 @@ options:
   driver:
     description:
       - Protocol that is spoken with the BMC.
+      - V(ipmi) is for BMCs without Redfish, or with one that is broken. It has power, boot device, identity, sensors
+        and the system event log; whatever else is asked for fails as C(unsupported).
+      - V(ipmi) needs the program C(ipmitool) where the module runs. O(address) is a host or V(host:port) then (UDP, 623
+        by default), and O(username) has to be an administrator. O(validate_certs), O(ca_path) and O(fingerprint) mean
+        nothing, for IPMI has no certificates.
     type: str
-    choices: [redfish]
+    choices: [redfish, ipmi]
     default: redfish
     version_added: 0.1.0
 notes:

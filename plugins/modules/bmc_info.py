@@ -24,9 +24,11 @@ options:
     description:
       - Parts to read. A part that is not read is null in the record.
       - V(lldp) is a part of V(ports) and costs requests of its own, often one for each network adapter.
+      - V(sensors) is read only where it is named.
+      - With O(driver=ipmi) the BMC tells of V(system), V(boot), V(manager) and V(sensors); all else is null.
     type: list
     elements: str
-    choices: [system, processors, memory, ports, lldp, storage, firmware, boot, manager]
+    choices: [system, processors, memory, ports, lldp, storage, firmware, boot, manager, sensors]
     default: [system, processors, memory, ports, lldp, storage, firmware, boot, manager]
     version_added: 0.1.0
 author:
@@ -53,6 +55,15 @@ EXAMPLES = r"""
     username: kiban
     password: "{{ kiban_bmc_password }}"
     subset: [system, boot]
+  delegate_to: localhost
+
+- name: Read the sensors of a server whose BMC has no Redfish
+  kiban.baremetal.bmc_info:
+    address: 192.0.2.21
+    username: kiban
+    password: "{{ kiban_bmc_password }}"
+    driver: ipmi
+    subset: [system, sensors]
   delegate_to: localhost
 """
 
@@ -473,8 +484,31 @@ hardware:
           description: Health of the BMC.
           type: str
           returned: always
+    sensors:
+      description: What the server measures. Only there if O(subset) names it.
+      type: list
+      elements: dict
+      returned: when asked for
+      contains:
+        name:
+          description: Name on this BMC.
+          type: str
+          returned: always
+        reading:
+          description: The value, null where there is none now.
+          type: float
+          returned: always
+        unit:
+          description: V(C), V(RPM), V(V), V(W), V(A), V(%), or the BMC's own word.
+          type: str
+          returned: always
+        health:
+          description: V(OK), V(Warning) or V(Critical); null where the BMC does not tell.
+          type: str
+          returned: always
+      sample: [{name: CPU Temp, reading: 64.0, unit: C, health: OK}]
     requests:
-      description: HTTP requests that it took to read, the login included.
+      description: HTTP requests, or IPMI commands, that it took to read, the login included.
       type: int
       returned: always
   sample:
@@ -524,13 +558,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec, connected, fail
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.hardware import SUBSETS
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.hardware import SUBSET_CHOICES, SUBSETS
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=bmc_argument_spec(
-            subset={"type": "list", "elements": "str", "default": list(SUBSETS), "choices": list(SUBSETS)},
+            subset={"type": "list", "elements": "str", "default": list(SUBSETS), "choices": list(SUBSET_CHOICES)},
         ),
         supports_check_mode=True,
     )

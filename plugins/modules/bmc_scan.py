@@ -77,6 +77,10 @@ options:
       timeout:
         description: As O(timeout).
         type: float
+      driver:
+        description: As O(driver).
+        type: str
+        choices: [redfish, ipmi]
   address:
     description:
       - One more address, read only where neither O(addresses) nor O(hosts) nor O(targets) name any. So this module can
@@ -110,7 +114,7 @@ options:
     description: Parts to read, as in M(kiban.baremetal.bmc_info).
     type: list
     elements: str
-    choices: [system, processors, memory, ports, lldp, storage, firmware, boot, manager]
+    choices: [system, processors, memory, ports, lldp, storage, firmware, boot, manager, sensors]
     default: [system, processors, memory, ports, lldp, storage, firmware, boot, manager]
     version_added: 0.1.0
 author:
@@ -225,10 +229,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError, BmcOptionError, Options
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.addresses import expand
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec, fail
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.hardware import SUBSETS
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.hardware import SUBSET_CHOICES, SUBSETS
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import AT_ONCE, Found, scan
 
-_OWN = ("username", "password", "validate_certs", "ca_path", "fingerprint", "timeout")
+_OWN = ("username", "password", "validate_certs", "ca_path", "fingerprint", "timeout", "driver")
 
 
 def argument_spec() -> dict[str, t.Any]:
@@ -237,11 +241,11 @@ def argument_spec() -> dict[str, t.Any]:
         hosts={"type": "list", "elements": "str", "default": []},
         connect_timeout={"type": "float", "default": 5},
         at_once={"type": "int", "default": AT_ONCE},
-        subset={"type": "list", "elements": "str", "default": list(SUBSETS), "choices": list(SUBSETS)},
+        subset={"type": "list", "elements": "str", "default": list(SUBSETS), "choices": list(SUBSET_CHOICES)},
     )
     for name in ("address", "username", "password"):
         spec[name] = {**spec[name], "required": False}
-    own = {name: {key: spec[name][key] for key in ("type", "no_log") if key in spec[name]} for name in _OWN}
+    own = {name: {key: spec[name][key] for key in ("type", "no_log", "choices") if key in spec[name]} for name in _OWN}
     own.update(name={"type": "str"}, address={"type": "str", "required": True})
     spec["targets"] = {"type": "list", "elements": "dict", "default": [], "options": own}
     return spec

@@ -14,7 +14,7 @@ import typing as t
 
 from .client import Bmc, connect
 from .errors import BmcError
-from .options import Options
+from .options import DRIVERS, Options
 
 __all__ = ("bmc_argument_spec", "connected", "fail")
 
@@ -29,7 +29,7 @@ def bmc_argument_spec(**own: dict[str, t.Any]) -> dict[str, t.Any]:
         "ca_path": {"type": "path"},
         "fingerprint": {"type": "str"},
         "timeout": {"type": "float", "default": 30},
-        "driver": {"type": "str", "choices": ["redfish"], "default": "redfish"},
+        "driver": {"type": "str", "choices": list(DRIVERS), "default": "redfish"},
         **own,
     }
 

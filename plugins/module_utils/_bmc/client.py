@@ -23,10 +23,11 @@ from .log import Logs
 from .media import Media
 from .message import hide_credentials
 from .network import Network
-from .options import Options
+from .options import DRIVERS, Options
 from .power import Power, power_state
 from .resource import Resources, dig, text
 from .secure_boot import BootSettings
+from .sensors import read_sensors
 from .session import Session
 from .volume import Volumes
 
@@ -43,7 +44,9 @@ class Bmc:
         self.session = Session(options)
         self.address = self.session.address
         if options.driver != "redfish":
-            raise BmcOptionError(self.address, f"the driver {options.driver} is not known", hint="Use driver: redfish")
+            raise BmcOptionError(
+                self.address, f"the driver {options.driver} is not known", hint=f"Use one of {', '.join(DRIVERS)}"
+            )
         if not options.timeout > 0:
             raise BmcOptionError(self.address, "the timeout must be greater than 0")
         self.resources = Resources(self.session, quirks)
@@ -103,11 +106,17 @@ class Bmc:
     def hardware(self, subset: t.Collection[str] = SUBSETS) -> dict[str, t.Any]:
         """The normalised record of the server, as bmc_info documents it."""
         record = Hardware(self.resources).read(subset)
+        if "sensors" in subset:
+            record["sensors"] = read_sensors(self.resources)
         return {**record, "requests": self.requests}
 
 
 def connect(options: Options, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) -> Bmc:
     """`with connect(Options(address=..., username=..., password=...)) as bmc:`"""
+    if options.driver == "ipmi":
+        from .ipmi import IpmiBmc  # it builds on what is above
+
+        return IpmiBmc(options)
     return Bmc(options, quirks)
 
 

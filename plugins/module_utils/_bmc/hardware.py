@@ -21,9 +21,11 @@ from .boot import parse as parse_override
 from .power import power_state
 from .resource import Json, Resources, as_list, complete, dig, link, links, text
 
-__all__ = ("SUBSETS", "Hardware")
+__all__ = ("SUBSETS", "SUBSET_CHOICES", "Hardware")
 
 SUBSETS = ("system", "processors", "memory", "ports", "lldp", "storage", "firmware", "boot", "manager")
+# What is read only where it is named.
+SUBSET_CHOICES = (*SUBSETS, "sensors")
 
 _LINK = {"linkup": "up", "up": "up", "linkdown": "down", "down": "down", "nolink": "down"}
 

@@ -17,7 +17,9 @@ import urllib.parse
 
 from .errors import BmcOptionError
 
-__all__ = ("Endpoint", "Options")
+__all__ = ("DRIVERS", "Endpoint", "Options")
+
+DRIVERS = ("redfish", "ipmi")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ def bmc_target(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[s
         "ca_path": bmc.get("ca_path") or hostvars.get("kiban_bmc_ca_path"),
         "fingerprint": bmc.get("fingerprint"),
         "timeout": bmc.get("timeout") or 30,
+        "driver": bmc.get("driver"),
     }
     return {key: value for key, value in target.items() if value is not None and value != ""}
 

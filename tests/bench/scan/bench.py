@@ -2,7 +2,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A scan of many simulated BMCs against a bare client that sends the same requests, in the same run and machine.
+"""A scan of many simulated BMCs against bare clients that send the same requests in the same run on the same machine.
 
 Beside it, on a few of the BMCs, the same data read by community.general.redfish_info. Client, bare client and BMCs are
 processes of their own and share all cores. The last line printed is one JSON object.

@@ -56,6 +56,29 @@ def test_all_of_them_are_in_the_action_group() -> None:
     assert sorted(runtime["action_groups"]["bmc"]) == ALL
 
 
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"bmc_boot", "bmc_info", "bmc_log", "bmc_power"}))
+def test_what_ipmi_cannot_do_is_unsupported(name: str, run_module: RunModule) -> None:
+    account = {"address": "192.0.2.9", "username": "u", "password": "canary", "driver": "ipmi"}
+    result = run_module(module_of(name), **{**account, **ENOUGH[name]})
+    assert (result["failed"], result["changed"], result["failure"]["kind"]) == (True, False, "unsupported")
+    assert "the driver ipmi knows nothing of" in result["msg"]
+
+
+@pytest.mark.parametrize("profile", ["well-behaved", "dell-idrac9", "hpe-ilo6", "lenovo-xcc", "supermicro-x13"])
+def test_sensors(profile: str, simulator: MakeSimulator, run_module: RunModule) -> None:
+    """The temperatures are those that the tree has, whichever way the maker shows them."""
+    bmc = simulator(profile)
+    sensors = run_module(module_of("bmc_info"), **bmc.options, subset=["sensors"])["hardware"]["sensors"]
+    assert all(set(sensor) == {"name", "reading", "unit", "health"} for sensor in sensors)
+    there = [bmc.get(uri) for uri in bmc.find("Thermal")]
+    names = {item["Name"] for body in there for item in body.get("Temperatures", []) if "ReadingCelsius" in item}
+    if bmc.find("Sensor"):
+        bodies = [bmc.get(uri) for uri in bmc.find("Sensor")]
+        names = {body["Name"] for body in bodies if body.get("ReadingType") == "Temperature"}
+    found = {sensor["name"] for sensor in sensors if sensor["unit"] == "C"}
+    assert found <= names and (found or not names)
+
+
 def test_these_tests_know_all_of_them() -> None:
     assert sorted(ENOUGH) == NAMES
 
