@@ -152,7 +152,7 @@ def _as_numbers(draft: Draft, switches: dict[str, _Found]) -> None:
     seen: dict[int, str] = {}
     first, node = draft.part("fabric").get("server_asn"), draft.networks.get("node")
     last = first + node.size - 1 if first and node is not None else 0
-    if last > 4294967294:
+    if node is not None and last > 4294967294:
         draft.problem("fabric.server_asn", f"AS numbers of {node.size} servers end at {last}", "start lower")
     for found in switches.values():
         asn, path = found.raw.get("asn"), f"{found.path}.asn"
@@ -170,7 +170,7 @@ def _links(draft: Draft) -> None:
         return
     network, path = read_network(draft, text, "fabric.links"), "fabric.links"
     count = 2 * sum(len((raw or {}).get("cables") or {}) for raw in _raw_switches(draft))
-    if count > network.size:
+    if network is not None and count > network.size:
         draft.problem(path, f"{network} has {network.size} addresses for {count} ends of links", "a larger one")
 
 

@@ -101,7 +101,7 @@ def addresses_of(first: str, count: int) -> tuple[str, ...]:
 
 
 def cables_of(far: str, count: int) -> tuple[str, ...]:
-    """The far ends `switch:port` of `count` servers: a range of ports, or one port for one server. RangeError if not."""
+    """The far ends `switch:port` of `count` servers: as many ports. RangeError if not."""
     switch, _colon, ports = far.partition(":")
     names = expand_name(ports)
     if len(names) != count:

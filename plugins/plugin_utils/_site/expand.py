@@ -33,7 +33,7 @@ class RangeError(ValueError):
 
 
 def expand_name(text: str) -> tuple[str, ...]:
-    """All names of `node[01:32]`, both ends included; `Ethernet[0:124:4]` counts in fours; one without a range is itself."""
+    """All names of `node[01:32]`, both ends included; `Ethernet[0:124:4]` counts in fours; others are themselves."""
     if "[" not in text and "]" not in text:
         return (text,)
     match = _RANGE.match(text)
