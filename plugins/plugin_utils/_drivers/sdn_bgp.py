@@ -48,17 +48,17 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
     """Path to content, for systemd-networkd 257 or newer."""
     network = site.networks["node"]
     bond = site.profiles[server.profile].network
-    device = f"{BOND}.{network.vlan}" if network.vlan is not None else BOND
+    device = f"{BOND}.{network.tag}" if network.tag is not None else BOND
     files = {
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
         f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, network),
         f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, network),
     }
-    if network.vlan is not None:
+    if network.tag is not None:
         files[f"{_DIRECTORY}/10-{device}.netdev"] = _text(
             [
                 ("NetDev", [("Name", device), ("Kind", "vlan"), ("MTUBytes", network.mtu)]),
-                ("VLAN", [("Id", network.vlan)]),
+                ("VLAN", [("Id", network.tag)]),
             ]
         )
         files[f"{_DIRECTORY}/30-{BOND}.network"] = _text(

@@ -731,6 +731,8 @@ def test_server_vars() -> None:
             "timeout": 5,
         },
         "addresses": {"node": "198.51.100.22"},
+        "unit": None,
+        "cables": {},
         "pod_cidr": "10.244.22.0/24",
         "labels": {"example.net/a": "b"},
         "taints": [{"key": "a", "value": "", "effect": "NoExecute"}],
