@@ -93,7 +93,8 @@ def _intent(site: Site, switch: Switch, every: tuple[Cable, ...]) -> Intent:
     pair = _other_of_pair(site, switch)
     if pair and len({lag.number for lag in lags.values() if lag.peer_link}) != 1:
         raise FabricError(f"{switch.name} and {pair.name} are a pair without a cable between them")
-    numbers = {number for item in (*ports, *lags.values()) for number in (item.untagged, *item.tagged) if number}
+    carriers: tuple[Port | Lag, ...] = (*ports, *lags.values())
+    numbers = {number for item in carriers for number in (item.untagged, *item.tagged) if number}
     svis = _svis(site, switch)
     numbers |= {svi.vlan for svi in svis}
     return Intent(
