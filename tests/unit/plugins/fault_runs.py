@@ -361,7 +361,7 @@ def _honest(result: Params, different: bool, scenario: Scenario) -> list[str]:
     problems = []
     if result["changed"] is not bool(failure["done"]):
         problems.append("changed and what was done disagree")
-    if result["changed"] and not different:
+    if result["changed"] and not different and not scenario.act:  # what began to be erased is not as it was
         problems.append(f"failed as changed, without a change: {failure['done']}")
     if not result["changed"] and different and failure["kind"] != "uncertain":
         problems.append(f"a failure hides a change ({failure['kind']}: {failure['message']})")
