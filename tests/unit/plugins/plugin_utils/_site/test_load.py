@@ -453,10 +453,10 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "once",
     ),
     "BMC driver": (
-        [("bmc_defaults.driver", "ipmi")],
+        [("bmc_defaults.driver", "snmp")],
         "bmc_defaults.driver",
-        "'ipmi' is not supported",
-        "known: redfish",
+        "'snmp' is not supported",
+        "known: ipmi, redfish",
     ),
     "bond mode": (
         [("profiles.compute.network.mode", "active")],
