@@ -27,6 +27,7 @@ __all__ = [
     "Difference",
     "commands",
     "difference",
+    "fixed",
     "paths",
     "shown",
     "tables_of",
@@ -54,6 +55,8 @@ class Dialect:
     """Of `single`: the old value must be taken away, the new one does not replace it."""
     kept: str = r"(?!)"
     """Headers, with their context, that cannot be removed; what stands under them can."""
+    valueless: str = r"(?!)"
+    """Of `single`: taken back without the value."""
     ignored: str = r"(?!)"
     """Lines, with their context, that are nobody's business here, such as facts of the hardware."""
     refers: str = r"(?!)"
@@ -67,7 +70,8 @@ FRR = Dialect(
     r"neighbor \S+ (remote-as|interface peer-group|peer-group(?=\s\S)|prefix-list) |ip prefix-list \S+ seq \d+ ",
     unit=r"interface .*|neighbor \S+|ip prefix-list \S+",
     additive=r"ip address ",
-    kept=r"interface \S+",
+    kept=r"interface \S+|router bgp \S+ address-family ipv4 unicast",
+    valueless=r"description ",
 )
 
 # Tables of the module switch_config for Open vSwitch, and of SONiC's config_db: every field of an entry is a setting.
@@ -75,13 +79,14 @@ OVS = Dialect(
     managed=r"(VLAN|PORT|MEMBER|LINK)$",
     single=r"\w+=",
     unit=r"(?![A-Z_]+$)\S+",
+    kept=r"[A-Z]+",
 )
 SONIC = Dialect(
     managed=r"(BGP_(GLOBALS(_AF(_NETWORK)?)?|NEIGHBOR(_AF)?|PEER_GROUP(_AF)?)|DEVICE_(METADATA|NEIGHBOR_METADATA)|LLDP"
     r"|(LOOPBACK_)?INTERFACE|MCLAG_(DOMAIN|INTERFACE)|PORT|PORTCHANNEL(_MEMBER)?|PREFIX(_SET)?|ROUTE_MAP(_SET)?|VLAN(_INTERFACE|_MEMBER)?)$",
     single=r"\w+=",
     unit=r"(?![A-Z_]+$)\S+",
-    kept=r"PORT \S+|DEVICE_METADATA \S+|LLDP \S+",
+    kept=r"[A-Z_]+|PORT \S+|DEVICE_METADATA \S+|LLDP \S+",
     # Lanes and speeds are the platform's, and so is most of what identifies the device.
     ignored=r"PORT \S+ (?!description|mtu|admin_status)|DEVICE_METADATA \S+ (?!docker_routing|frr_mgmt)",
     refers=r"[^|]+",
@@ -231,13 +236,16 @@ def difference(
     # Under a header that goes, everything goes; a header under which something stays, stays.
     stays = [path for path in running if path not in gone]
     needed = {path[:depth] for path in stays for depth in range(1, len(path))}
-    remove = [path for path in remove if path not in needed and not _fixed(path, dialect)]
+    remove = [
+        path for path in remove if path not in needed and (path[:-1] in gone - needed or not fixed(path, dialect))
+    ]
     kept = [path for path in running if path not in set(remove)]
     add = [path for path in wanted if path not in there]
     return Difference(tuple(add), tuple(remove), tuple(foreign), tuple(running), tuple(_grouped([*kept, *add])))
 
 
-def _fixed(path: Path, dialect: Dialect) -> bool:
+def fixed(path: Path, dialect: Dialect) -> bool:
+    """A header that comes and goes as the system likes."""
     return bool(re.fullmatch(dialect.kept, " ".join(path)))
 
 
@@ -290,7 +298,8 @@ def commands(change: Difference, dialect: Dialect) -> str:
                 removed.append((path[0], f"no {unit[1]}"))
                 continue
         # "no no x" is x.
-        last = path[-1][3:] if path[-1].startswith("no ") else f"no {path[-1]}"
+        line = setting[1].strip() if setting and re.match(dialect.valueless, path[-1]) else path[-1]
+        last = line[3:] if line.startswith("no ") else f"no {line}"
         removed.append((*path[:-1], last))
     # Groups of neighbors go after the neighbors in them.
     removed.sort(key=lambda path: bool(re.match(r"no (neighbor [A-Z]|ip prefix-list|bfd$|profile)", path[-1])))
