@@ -140,10 +140,11 @@ class _Check:
                 continue
             for a, b in (self._sorted(pair), self._sorted(pair)[::-1]):
                 wanted_a, wanted_b = self.partner.get(a), self.partner.get(b)
-                other = frozenset((wanted_a, wanted_b)) if wanted_a and wanted_b else frozenset()
+                if not wanted_a or not wanted_b:
+                    continue
+                other = frozenset((wanted_a, wanted_b))
                 if other in rest and other != pair:
                     rest = [item for item in rest if item not in (pair, other)]
-                    assert wanted_a is not None and wanted_b is not None
                     one, two = sorted((a, wanted_b), key=_key)
                     far = {one: self.partner[one], two: self.partner[two]}
                     message = (

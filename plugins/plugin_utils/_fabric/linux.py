@@ -154,8 +154,8 @@ def _parse_bgp(tree: Tree) -> Bgp | None:
         return None
     asn, bgp = found[0]
     family = bgp.at("address-family ipv4 unicast")
-    accept = {rest.split()[0]: rest.split()[2] for rest, _ in family.all("neighbor ") if " prefix-list " in rest}
-    peers = {rest.split()[0]: int(rest.split()[2]) for rest, _ in bgp.all("neighbor ") if " remote-as " in rest}
+    accept = {rest.split()[0]: rest.split()[2] for rest, _below in family.all("neighbor ") if " prefix-list " in rest}
+    peers = {rest.split()[0]: int(rest.split()[2]) for rest, _below in bgp.all("neighbor ") if " remote-as " in rest}
     filters: dict[str, list[Any]] = {}
     for rest, _tree in tree.all("ip prefix-list "):
         one, _seq, _number, rule = rest.split(" ", 3)
