@@ -58,6 +58,8 @@ def lldpd(space: Space, name: str, identity: str = "ifname") -> None:
 @pytest.fixture(scope="module")
 def rack() -> Iterator[SimpleNamespace]:
     with tempfile.TemporaryDirectory(prefix="kfab") as directory:
+        # Debian's lldpcli runs as another user.
+        Path(directory).chmod(0o711)
         bench = Bench(Path(directory))
         try:
             for device in (*DEVICES, "stranger"):
