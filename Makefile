@@ -22,7 +22,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
         test lint unit sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
-        bench-scan bench-faults bench-scale docs lock clean
+        bench-scan bench-faults bench-scale docs accept-tools supported lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -120,12 +120,20 @@ bench-faults: .venv ## 2,000 seeded runs of the bmc_* modules on simulated BMCs 
 docs: .venv ## the reference of modules, plugins and roles, in build/docs
 	tests/docs/run
 
+supported: .venv ## docs/supported.md anew, with the contract's results where its validator is at hand
+	python -m tests.docs.supported --measure
+
+accept-tools: ## the validator that the playbook accept calls, in a Python of its own
+	@mkdir -p $(KIBAN_WORK) && $(PYTHON) -m venv --clear $(KIBAN_WORK)/accept
+	$(KIBAN_WORK)/accept/bin/pip -q install --require-hashes --no-deps -r requirements-accept.txt
+
 lock: ## resolve the lock files anew
 	$(PYTHON) -m venv build/uv && build/uv/bin/pip -q install uv
 	$(UV) --python-version 3.11 requirements.in -o requirements.txt
 	$(UV) --python-version 3.11 requirements-dev.in -o requirements-dev.txt
 	$(UV) --python-version 3.13 requirements-newest.in -o requirements-newest.txt
 	$(UV) --python-version 3.11 requirements-conformance.in -o requirements-conformance.txt
+	$(UV) --python-version 3.11 requirements-accept.in -o requirements-accept.txt
 
 lock: UV = build/uv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --custom-compile-command 'make lock'

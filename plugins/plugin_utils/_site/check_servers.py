@@ -32,6 +32,10 @@ def check_profiles(draft: Draft) -> None:
         path = f"profiles.{name}"
         for number, text in enumerate(profile.get("expect") or []):
             _expression(draft, f"{path}.expect[{number}]", text, check_expression)
+        for number, baseline in enumerate(profile.get("firmware") or []):
+            if (baseline.get("version") is None) == (baseline.get("minimum") is None):
+                where = f"{path}.firmware[{number}]"
+                draft.problem(where, "needs either version or minimum", "version is exact, minimum is the oldest")
         for purpose, selector in (profile.get("disks") or {}).items():
             _expression(draft, f"{path}.disks.{purpose}.select", (selector or {}).get("select"), check_selector)
     _same_group(draft, "profile", [(f"profiles.{name}", name) for name in draft.part("profiles")])

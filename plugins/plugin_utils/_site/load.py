@@ -27,6 +27,7 @@ from .model import (
     Deploy,
     DiskSelector,
     Fabric,
+    FirmwareBaseline,
     Limits,
     Network,
     Problem,
@@ -125,7 +126,8 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
 def _profile(name: str, raw: dict[str, Any]) -> Profile:
     disks = {purpose: DiskSelector(**selector) for purpose, selector in raw["disks"].items() if selector}
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
-    return Profile(name, tuple(raw["expect"]), disks, bond, raw["serial"], raw["power_on_watts"])
+    firmware = tuple(FirmwareBaseline(**baseline) for baseline in raw["firmware"])
+    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"])
 
 
 def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:

@@ -104,9 +104,19 @@ class Bond:
 
 
 @dataclass(frozen=True)
+class FirmwareBaseline:
+    component: str
+    """Id, name or glob of entries in the firmware inventory of the BMC."""
+    version: str | None
+    minimum: str | None
+    """One of the two is given: exactly this version, or at least that one."""
+
+
+@dataclass(frozen=True)
 class Profile:
     name: str
     expect: tuple[str, ...]
+    firmware: tuple[FirmwareBaseline, ...]
     disks: Mapping[str, DiskSelector]
     """By purpose: `system`, and `data` if the profile states it."""
     network: Bond

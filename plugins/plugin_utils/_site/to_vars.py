@@ -64,6 +64,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
     disks = {purpose: asdict(selector) for purpose, selector in profile.disks.items()}
     return {
         "expect": list(profile.expect),
+        "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},
         "network": {"mode": profile.network.mode, "members": list(profile.network.members)},
         "serial": profile.serial,

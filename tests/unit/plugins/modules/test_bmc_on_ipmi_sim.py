@@ -99,6 +99,18 @@ class Sim:
             "driver": "ipmi",
         }
 
+    def gives_readings(self) -> bool:
+        words = ["ipmitool", "-I", "lanplus", "-H", "127.0.0.1", "-p", str(self.port), "-U", "kiban", "-E", "-C", "3"]
+        return (
+            subprocess.run(
+                [*words, "raw", "0x04", "0x2d", "0x01"],
+                env={**os.environ, "IPMI_PASSWORD": PASSWORD},
+                capture_output=True,
+                check=False,
+            ).returncode
+            == 0
+        )
+
     def calls(self, what: str) -> list[str]:
         return [line for line in (self.home / "calls").read_text().splitlines() if line.startswith(what)]
 
@@ -227,7 +239,10 @@ def test_what_it_knows_of_the_hardware(sim: Sim, run_module: RunModule) -> None:
     assert hardware["processors"] is None and hardware["storage"] is None
     assert hardware["manager"]["firmware_version"] == "9.08"
     assert hardware["boot"] == {"mode": None, "order": None, "override": {"target": "none", "enabled": None}}
-    assert hardware["sensors"] == [{"name": "CPU Temp", "reading": 64.0, "unit": "C", "health": "OK"}]
+    # The simulator of Debian 13 knows the sensor, but answers CEh to Get Sensor Reading (IPMI 2.0, 35.14).
+    reads = sim.gives_readings()
+    measured = {"reading": 64.0, "unit": "C", "health": "OK"} if reads else dict.fromkeys(("reading", "unit", "health"))
+    assert hardware["sensors"] == [{"name": "CPU Temp", **measured}]
 
 
 def test_event_log(sim: Sim, run_module: RunModule) -> None:

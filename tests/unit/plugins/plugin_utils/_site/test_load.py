@@ -438,6 +438,24 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "",
     ),
     "expectation": ([("profiles.compute.expect", ["a ="])], "profiles.compute.expect[0]", "is not a JMESPath", "texts"),
+    "baseline without version": (
+        [("profiles.compute.firmware", [{"component": "BIOS"}])],
+        "profiles.compute.firmware[0]",
+        "needs either version or minimum",
+        "minimum is the oldest",
+    ),
+    "baseline with both": (
+        [("profiles.compute.firmware", [{"component": "BIOS", "version": "1", "minimum": "1"}])],
+        "profiles.compute.firmware[0]",
+        "needs either version or minimum",
+        "version is exact",
+    ),
+    "baseline of nothing": (
+        [("profiles.compute.firmware", [{"minimum": "1"}])],
+        "profiles.compute.firmware[0].component",
+        "missing",
+        "firmware inventory",
+    ),
     # Drivers and versions
     "network driver": ([("cluster.sdn.driver", "bpg")], "cluster.sdn.driver", "'bpg' is not supported", "mean 'bgp'?"),
     "storage driver": (
@@ -453,9 +471,9 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "once",
     ),
     "BMC driver": (
-        [("bmc_defaults.driver", "snmp")],
+        [("bmc_defaults.driver", "telnet")],
         "bmc_defaults.driver",
-        "'snmp' is not supported",
+        "'telnet' is not supported",
         "known: ipmi, redfish",
     ),
     "bond mode": (
@@ -677,6 +695,7 @@ FULL: list[tuple[str, Any]] = [
     ("bmc_defaults", {"ca_path": "/ca.pem", "validate_certs": False, "timeout": 5}),
     ("networks.node.vlan", 20),
     ("profiles.compute.expect", ["memory.total_mib > `1`"]),
+    ("profiles.compute.firmware", [{"component": "BIOS", "minimum": "2.19"}]),
     ("profiles.compute.disks.data", {"select": "protocol == 'NVMe'", "count": 2}),
     ("profiles.compute.network", {"mode": "802.3ad"}),
     ("profiles.compute.serial", "25%"),
@@ -714,6 +733,7 @@ def test_server_vars() -> None:
         "profile": {
             "name": "compute",
             "expect": ["memory.total_mib > `1`"],
+            "firmware": [{"component": "BIOS", "version": None, "minimum": "2.19"}],
             "disks": {
                 "system": {"select": "protocol == 'VirtIO'", "count": 1},
                 "data": {"select": "protocol == 'NVMe'", "count": 2},
