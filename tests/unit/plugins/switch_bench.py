@@ -157,6 +157,8 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        # lldpcli gives its rights up before it looks for the socket.
+        directory.chmod(0o755)
         self.spaces: dict[str, Space] = {}
 
     def add(self, kind: type[Any], name: str) -> Any:
