@@ -18,7 +18,7 @@ from .quirk import Behaviour
 from .resource import Json, Resources, dig, text
 from .task import finish
 from .wait import wait_for
-from .write import BROKEN_PATIENCE, passing, unclear
+from .write import BROKEN_PATIENCE, passing, reporting, unclear
 
 __all__ = ("Boot", "BootState")
 
@@ -115,7 +115,8 @@ class Boot:
             finish(self._resources.session, answer, max(1.0, deadline - time.monotonic()))
             break
         patience = BROKEN_PATIENCE if isinstance(lost, BmcRefused) else SETTLE
-        waited = wait_for(self.read, lambda found: self.same(wanted, found), patience)
+        with reporting([f"set the boot override {wanted.target}"] if lost is None else []):
+            waited = wait_for(self.read, lambda found: self.same(wanted, found), patience)
         last = waited.last
         if waited.ready and last is not None:
             return last

@@ -29,6 +29,7 @@ from .message import hide_credentials
 from .resource import Json, Resources, dig, link, text
 from .task import finish
 from .wait import wait_for
+from .write import reporting
 
 __all__ = ("Media", "Plan", "Slot", "same_image")
 
@@ -306,7 +307,8 @@ class Media:
         lost: BmcUncertain | None,
     ) -> None:
         patience = max(SETTLE, min(deadline - time.monotonic(), 4 * SETTLE))
-        waited = wait_for(lambda: Slot.of(self._resources.get(slot.uri, fresh=True)), ready, patience)
+        with reporting([f"changed what {slot.name} holds"] if lost is None else []):
+            waited = wait_for(lambda: Slot.of(self._resources.get(slot.uri, fresh=True)), ready, patience)
         if waited.ready:
             return
         if lost is not None:

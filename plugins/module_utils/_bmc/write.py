@@ -120,7 +120,11 @@ def perform(
         return Outcome(True, uri, answer)
     if shows is None or (wait == "ended" and lost is None):
         return Outcome(task=uri, answer=answer)
-    if wait_for(shows, bool, _left(deadline, None if end == "unknown" else SETTLE)).ready:
+    # What was accepted is done, even where it then cannot be read.
+    with reporting([what] if lost is None else []) as accepted:
+        shown = wait_for(shows, bool, _left(deadline, None if end == "unknown" else SETTLE)).ready
+        accepted.clear()
+    if shown:
         return Outcome(task=uri, answer=answer)
     if lost is not None:
         raise lost

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import (
     Bmc,
+    BmcAuthError,
     BmcRefused,
     BmcTaskFailed,
     BmcTimeout,
@@ -23,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import (
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.task import Tasks
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.write import Outcome, perform
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import (
+    SYSTEM,
     FakeBmc,
     Reply,
     collection,
@@ -194,3 +196,11 @@ def test_work_that_was_forgotten_may_have_changed_something(bmc: FakeBmc) -> Non
     with connect(Options(**bmc.options)) as client, pytest.raises(BmcTimeout) as caught:
         do(client, shows=lambda: False, total=20)
     assert caught.value.done == ["did it, with an end that is not known"]
+
+
+def test_what_was_accepted_is_done_even_where_it_cannot_be_read(bmc: FakeBmc) -> None:
+    bmc.on("POST", ACTION, Reply(204))
+    bmc.on("GET", SYSTEM, *[error(401, "X.1.No", "no such session")] * 2)
+    with connect(Options(**bmc.options)) as client, pytest.raises(BmcAuthError) as caught:
+        do(client, shows=lambda: bool(client.resources.get(SYSTEM, fresh=True)), works=False)
+    assert caught.value.done == ["did it"]
