@@ -21,7 +21,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
+        test lint unit switches sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
         bench-scan bench-faults bench-scale docs accept-tools supported lock clean
 
 help: ## this list
@@ -77,8 +77,14 @@ lint: .venv packages ## linters and type checks
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self $(LINK)
 	ansible-lint
 
+# They have two cores to themselves: real switches beside other tests miss their times.
+SWITCHES = tests/unit/plugins/modules/test_switch_on_ovs.py tests/unit/plugins/plugin_utils/_fabric/test_cabling_on_lldpd.py
+
 unit: .venv packages ## unit tests
-	pytest -n auto
+	pytest -n auto $(addprefix --ignore=,$(SWITCHES))
+
+switches: root .venv ## switch modules and cabling on real Open vSwitch, FRR and lldpd, where they are installed
+	pytest $(SWITCHES)
 
 sanity: .venv ## ansible-test sanity
 	tests/sanity/run
