@@ -160,9 +160,9 @@ def run(bmc: Bmc, params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any
         bmc.certificates.check_request()
         change = Change({"request": "none"}, {"request": "made for a new key"})
         csr = None
+        fingerprint = bmc.certificates.presented()
         if not check_mode:
             csr = bmc.certificates.request(params["subject"], params["alternative_names"], params["wait_timeout"])
-        fingerprint = bmc.certificates.presented()
         return {"changed": True, "diff": change.diff(), "csr": csr, "fingerprint": fingerprint}
     change = bmc.certificates.plan(params["certificate"])
     if change.changed and not check_mode:

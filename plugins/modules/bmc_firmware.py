@@ -142,6 +142,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, BmcError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec, connected, fail
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.firmware import Update
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.write import reporting
 
 
 def run(bmc: Bmc, params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -154,7 +155,8 @@ def run(bmc: Bmc, params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any
     if plan.change.changed and not check_mode:
         restart = None if params["restart"] == "never" else params["restart"]
         pending = bmc.firmware.apply(plan, params["apply"], restart, params["wait_timeout"])
-        firmware = bmc.firmware.versions(updates)
+        with reporting([f"brought {item.component} to {item.version}" for item in plan.updates]):
+            firmware = bmc.firmware.versions(updates)
     return {"changed": plan.change.changed, "diff": plan.change.diff(), "firmware": firmware, "pending": pending}
 
 

@@ -187,6 +187,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, BmcError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.argspec import bmc_argument_spec, connected, fail
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.write import reporting
 
 _NAMES = ("dhcp", "netmask", "gateway", "dns_servers", "hostname", "vlan", "ntp_servers", "protocols")
 
@@ -195,9 +196,11 @@ def run(bmc: Bmc, params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any
     network = bmc.network(params["interface"])
     wanted = {"address": params["ip_address"], **{name: params[name] for name in _NAMES}}
     plan = network.plan(wanted)
-    if plan.change.changed and not check_mode:
-        network.apply(plan, params["wait_timeout"])
-    return {"changed": plan.change.changed, "diff": plan.change.diff(), "network": network.read()}
+    with reporting([]) as done:
+        if plan.change.changed and not check_mode:
+            network.apply(plan, params["wait_timeout"])
+            done.append("changed the network of the BMC")
+        return {"changed": plan.change.changed, "diff": plan.change.diff(), "network": network.read()}
 
 
 def main() -> None:

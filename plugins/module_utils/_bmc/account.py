@@ -248,16 +248,18 @@ class Accounts:
         if not plan.slot:
             perform(self._resources, lambda: self._resources.delete(uri), uri, what, deadline, gone)
             return
-        for body in self._resources.behaviour.user_slot_emptied:
+        with reporting([]) as done:
+            for body in self._resources.behaviour.user_slot_emptied:
 
-            def emptied(body: t.Mapping[str, t.Any] = body) -> bool:
-                now = self._resources.get(uri, fresh=True)
-                return all(now.get(name) == value for name, value in body.items())
+                def emptied(body: t.Mapping[str, t.Any] = body) -> bool:
+                    now = self._resources.get(uri, fresh=True)
+                    return all(now.get(name) == value for name, value in body.items())
 
-            def send(body: t.Mapping[str, t.Any] = body) -> t.Any:
-                return self._resources.patch(uri, body)
+                def send(body: t.Mapping[str, t.Any] = body) -> t.Any:
+                    return self._resources.patch(uri, body)
 
-            perform(self._resources, send, uri, what, deadline, emptied)
+                perform(self._resources, send, uri, what, deadline, emptied)
+                done.append(f"emptied {', '.join(body)} of the account {wanted.name}")
 
     def _find(self, name: str) -> Json | None:
         service = str(link(self._session.root, "AccountService"))

@@ -218,8 +218,9 @@ class Media:
             except (BmcAuthError, BmcBusy):
                 raise
             except BmcRefused as exc:
-                if exc.status >= 500:
-                    self._clear_half_done(slot, image, deadline)
+                if exc.status >= 500 and not self._clear_half_done(slot, image, deadline):
+                    exc.done = [f"{slot.name} may hold {hide_credentials(image)} all the same"]
+                    raise
                 if exc.status not in _NOT_THIS_SLOT:
                     raise
                 refusal = refusal or exc
@@ -265,7 +266,7 @@ class Media:
         lost = self._send(slot.uri, slot.eject, body, deadline)
         self._settle(slot, lambda now: now.image is None, "still holds its image after the ejection", deadline, lost)
 
-    def _clear_half_done(self, slot: Slot, image: str, deadline: float) -> None:
+    def _clear_half_done(self, slot: Slot, image: str, deadline: float) -> bool:
         """A BMC may fail and still show the image, without the server seeing it; the next run must not believe that."""
         try:
             now = Slot.of(self._resources.get(slot.uri, fresh=True))
@@ -273,6 +274,8 @@ class Media:
                 self._eject(now, deadline)
         except BmcError as exc:
             self._resources.session.notes.append(f"{slot.name} may hold half an insertion: {exc.message}")
+            return False
+        return True
 
     def _send(self, uri: str, action: str | None, body: t.Mapping[str, t.Any], deadline: float) -> BmcUncertain | None:
         """One write. Where its answer is lost, that is returned: what the drive shows afterwards decides."""

@@ -300,6 +300,9 @@ class Transport:
         data = response.read(MAX_BODY + 1)
         if len(data) > MAX_BODY:
             raise http.client.HTTPException(f"the answer is larger than {MAX_BODY // 1024 // 1024} MiB")
+        if response.length:
+            # Read in one piece up to a limit, http.client does not mind that the end is missing.
+            raise http.client.IncompleteRead(data, response.length)
         return data
 
     def _gunzip(self, data: bytes, request: str) -> bytes:

@@ -24,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import (
     Options,
     connect,
 )
+from ansible_collections.kiban.baremetal.tests.simulator import Simulator
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import SYSTEM, FakeBmc, Reply, Tls
 
 MakeBmc = Callable[..., FakeBmc]
@@ -295,3 +296,11 @@ def test_every_error_says_where_and_what_to_do(make_bmc: MakeBmc) -> None:
         assert str(failure).startswith(f"BMC {bmc.address}: ")
         assert failure.hint
         assert failure.as_dict()["kind"] in ("tls", "option", "auth")
+
+
+def test_half_an_answer_is_no_answer(simulator: Callable[..., Simulator]) -> None:
+    bmc = simulator()
+    halved = bmc.fault("GET", "/redfish/v1/Systems", drop="half")
+    with connect(Options(**bmc.options)) as client:
+        assert client.resources.system()["Manufacturer"]
+    assert halved.hits == 1
