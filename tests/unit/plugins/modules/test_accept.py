@@ -102,7 +102,8 @@ def test_what_differs_is_named_by_server_and_the_run_fails(tmp_path: Path) -> No
     site = Site(tmp_path, ["memory.total_mib >= `99999999`"], [{"component": "Nothing", "minimum": "1"}])
     with bmcs(2) as stack:
         first, second = stack.found  # type: ignore[attr-defined]
-        second.edit(second.system["@odata.id"], lambda body: body.update(MemorySummary={"TotalSystemMemoryGiB": 2000000}))
+        large = {"TotalSystemMemoryGiB": 2000000}
+        second.edit(second.system["@odata.id"], lambda body: body.update(MemorySummary=large))
         nobody = {"address": "127.0.0.1:1", "ca_path": first.ca_path}
         done = site.run([way(first), way(second), nobody], **NO_VALIDATOR)
     assert done.returncode != 0
