@@ -4,6 +4,7 @@ LOCK   ?= requirements-dev.txt
 SITE   ?= inventories/lab
 ARGS   ?=
 BMCS   ?= 1000
+SERVERS ?= 1000
 
 export KIBAN_WORK ?= $(HOME)/.cache/kiban
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -21,7 +22,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
         test lint unit sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
-        bench-scan docs accept-tools supported lock clean
+        bench-scan bench-faults bench-scale docs accept-tools supported lock clean
 
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -107,6 +108,12 @@ bench-first-light: root .venv ## stage timeline of a site run, and its ratio to 
 
 bench-scan: .venv ## many simulated BMCs in full inventory, against a bare client: BMCS=1000
 	python tests/bench/scan/bench.py --bmcs $(BMCS) $(ARGS)
+
+bench-scale: root .venv ## cost of a run with nothing to do at SERVERS servers, on simulated devices and a real API server
+	python tests/bench/scale/bench.py --servers $(SERVERS) $(ARGS)
+
+bench-faults: .venv ## 2,000 seeded runs of the bmc_* modules on simulated BMCs whose requests fail
+	python tests/bench/bmc_faults/bench.py $(ARGS)
 
 ##### The rest
 

@@ -16,10 +16,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..plugin_utils._probe.program import LOCAL
-from ..plugin_utils._readers import each
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, with_pods
-from ..plugin_utils._readers.hosts import SshAccess, read_host
+from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import Intent
 from ..plugin_utils._site.kubelet import kubelet_config, merged_config
@@ -28,7 +27,7 @@ from ..plugin_utils._site.model import Site, SiteError
 from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.stages import node_taints
-from ..plugin_utils._site.state import HostState, SiteState
+from ..plugin_utils._site.state import SiteState
 
 _AT_ONCE = 100
 
@@ -176,11 +175,8 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     # Templates are resolved here, in one thread: Ansible's variables are not made for many.
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
-    def host(name: str) -> HostState:
-        return read_host(access, name, addresses[name], sorted(intent.files[name]))
-
     with ThreadPoolExecutor(max_workers=3) as pool:
-        hosts = pool.submit(each, addresses, host, _AT_ONCE)
+        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
         bmcs = pool.submit(read_bmcs, options)
         cluster = pool.submit(read_cluster, args["kubectl"], os.path.join(args["site_dir"], "kubeconfig"))
         leases = read_leases(args["site_dir"], os.getppid())
@@ -201,6 +197,6 @@ def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteS
     }
     return replace(
         state,
-        others=each(others, lambda name: read_host(access, name, others[name], []), _AT_ONCE),
+        others=read_hosts(access, others, {}, _AT_ONCE),
         cluster=with_pods(state.cluster, args["kubectl"], kubeconfig, disrupted),
     )

@@ -31,8 +31,10 @@ BIN = CHECKOUT / "build" / "conformance" / "bin"
 
 init_plugin_loader([str(CHECKOUT / ".ansible" / "collections")])
 
-# Assertion of the protocol validator -> why a failure or warning is accepted.
-WAIVED: dict[str, str] = {}
+# Assertion of the protocol validator -> why a warning is accepted. Failures never are.
+WAIVED = {
+    "RESP_HEADERS_X_AUTH_TOKEN": "two statistical tests at 1 % each: a random token in fifty is called not random",
+}
 
 
 def validator(name: str) -> str:
@@ -145,6 +147,6 @@ def test_protocol_validator(bmc: Any, tmp_path: Path, environment: dict[str, str
     with reports[0].open(newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t") if len(row) > 4]
     results = Counter(row[4] for row in rows)
-    bad = [" | ".join(row[:6]) for row in rows if row[4] in ("FAIL", "WARN") and row[0] not in WAIVED]
-    assert not bad, "\n".join(bad)
+    bad = [row for row in rows if row[4] == "FAIL" or (row[4] == "WARN" and row[0] not in WAIVED)]
+    assert not bad, "\n".join(" | ".join(row[:6]) for row in bad)
     assert results["PASS"] > 300

@@ -84,7 +84,7 @@ def write_kubeconfig(path: Path, port: int, token: str) -> Path:
 def wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     context = ssl._create_unverified_context()
     request = urllib.request.Request(f"https://127.0.0.1:{port}/readyz", headers={"Authorization": "Bearer admin"})
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(request, timeout=2, context=context) as answer:

@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds an answer takes")
     parser.add_argument("--speed", type=float, default=10.0, help="simulated seconds in a real one")
     parser.add_argument("--ca", type=Path, help="write the CA certificate to this file")
+    parser.add_argument("--power", help="power state at the start, as Redfish says it: On, Off")
     parser.add_argument("--no-record", dest="record", action="store_false", help="do not keep the requests")
     arguments = parser.parse_args()
     with Fleet(
@@ -45,6 +46,7 @@ def main() -> int:
         password=arguments.password,
         latency=arguments.latency,
         speed=arguments.speed,
+        power=arguments.power,
     ) as fleet:
         for bmc in fleet:
             bmc.keep_record(arguments.record)

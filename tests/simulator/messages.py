@@ -105,7 +105,6 @@ def message(message_id: str, *args: Any, text: str | None = None, related: str =
         "Message": said,
         "MessageArgs": [str(value) for value in args],
         "MessageSeverity": severity,
-        "Severity": severity,
         "Resolution": "See the message.",
     }
     if related:

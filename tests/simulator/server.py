@@ -214,15 +214,16 @@ class Host:
             self._cut(request)
             return web.Response()
         response = self._response(record, reply, call)
-        if fault.drop == "half":
-            record.status = None
-            body = response.body if isinstance(response.body, bytes) else b""
-            response = web.StreamResponse(status=response.status, headers=response.headers)
-            response.content_length = max(len(body), 2)
-            await response.prepare(request)
-            await response.write(body[: len(body) // 2])
-            self._cut(request)
-        return response
+        if fault.drop != "half":
+            return response
+        record.status = None
+        body = response.body if isinstance(response.body, bytes) else b""
+        part = web.StreamResponse(status=response.status, headers=response.headers)
+        part.content_length = max(len(body), 2)
+        await part.prepare(request)
+        await part.write(body[: len(body) // 2])
+        self._cut(request)
+        return part
 
     def _response(self, record: Request, reply: Reply, call: Call) -> web.Response:
         headers = {**HEADERS, **reply.headers}

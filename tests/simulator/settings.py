@@ -113,7 +113,7 @@ def _apply_time(bmc: Bmc, call: Call, owner: str) -> str | None:
     offered = (bmc.tree.need(owner).get("@Redfish.Settings") or {}).get("SupportedApplyTimes")
     if not offered:
         raise Refusal(400, "PropertyUnknown", "@Redfish.SettingsApplyTime")
-    if when not in offered:
+    if not isinstance(when, str) or when not in offered:
         raise Refusal(400, "PropertyValueNotInList", when, "ApplyTime")
     if "MaintenanceWindow" in when and "MaintenanceWindowStartTime" not in given:
         raise Refusal(400, "PropertyMissing", "MaintenanceWindowStartTime")

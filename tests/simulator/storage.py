@@ -104,12 +104,15 @@ def erase(bmc: Bmc, call: Call, uri: str) -> Reply:
     if before is not None:
         status["State"] = "Updating"
 
-    def finish() -> None:
+    def idle() -> None:
         if before is not None:
             bmc.tree.edit(uri)["Status"]["State"] = before
+
+    def finish() -> None:
+        idle()
         bmc.erased.append(uri)
 
-    return bmc.tasks.start(call, running, finish, seconds=3 * bmc.profile.task_seconds)
+    return bmc.tasks.start(call, running, finish, seconds=3 * bmc.profile.task_seconds, undo=idle)
 
 
 # -- below

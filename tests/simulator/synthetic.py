@@ -176,7 +176,7 @@ class _Builder:
                                                     Parameters=[values])
         else:
             reset["ResetType@Redfish.AllowableValues"] = list(s.resets)
-        boot = {
+        boot: Json = {
             "BootSourceOverrideEnabled": "Disabled",
             "BootSourceOverrideEnabled@Redfish.AllowableValues": list(s.boot_enabled),
             "BootSourceOverrideTarget": "None",
@@ -220,7 +220,7 @@ class _Builder:
         self.collection(f"{uri}/BootOptions", "BootOption", [
             self.add(f"{uri}/BootOptions/{name}", "BootOption", "v1_0_6", f"Boot option {name}",
                      BootOptionReference=name,
-                     DisplayName=f"Device {name}", BootOptionEnabled=True) for name in boot["BootOrder"]])  # type: ignore[attr-defined]
+                     DisplayName=f"Device {name}", BootOptionEnabled=True) for name in boot["BootOrder"]])
         self._parts(uri, chassis)
         self._storage(uri, chassis)
         self._log(uri, s.log)

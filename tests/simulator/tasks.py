@@ -47,6 +47,7 @@ class Work:
     ended: float | None = None
     messages: list[Json] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+    undo: Callable[[], None] | None = None  # where it ends in another way than well
 
 
 class Tasks:
@@ -77,6 +78,7 @@ class Tasks:
         on_reset: bool = False,
         restarts_bmc: bool = False,
         controller: str = "",
+        undo: Callable[[], None] | None = None,
     ) -> Reply:
         """Begin it, now or at the next reset of the server. The answer is 202."""
         profile, clock = self.bmc.profile, self.bmc.clock
@@ -86,6 +88,7 @@ class Tasks:
         outcome = self._outcome(call)
         wanted = seconds if seconds is not None else profile.task_seconds
         work = Work(uri, name, wanted, finish, on_reset, restarts_bmc, controller, outcome, made=clock.moment())
+        work.undo = undo
         if outcome is not None and outcome.seconds is not None:
             work.seconds = outcome.seconds
         self.works[uri] = work
@@ -218,6 +221,8 @@ class Tasks:
         work.state, work.ended = state, self.bmc.clock.moment()
         work.percent = 100 if state == GOOD else work.percent
         work.messages.append(said or message("Success" if state == GOOD else "OperationFailed"))
+        if state != GOOD and work.undo is not None:
+            work.undo()
         self.bmc.work_ended()
         self._show(work)
 

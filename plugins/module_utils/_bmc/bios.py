@@ -19,7 +19,7 @@ from .errors import BmcOptionError, BmcTimeout, BmcUnsupported
 from .message import one_sentence
 from .power import Power
 from .resource import Json, Resources, as_list, dig, link, links, text
-from .task import follow
+from .task import Tasks, follow
 from .transport import Answer
 from .wait import wait_for
 from .write import SETTLE, perform, reporting
@@ -108,6 +108,11 @@ class Bios:
         done: list[str] = []
         task = None
         with reporting(done):
+            if plan.restart and not plan.write and self._without_job():
+                # Pending values that no job holds (any more) would not be applied; writing them again makes one.
+                current = self.read().current
+                write = {name: value for name, value in plan.wanted.items() if current[name] != value}
+                plan = dataclasses.replace(plan, write=write, apply_time=self._apply_time("on_reset", None))
             if plan.write:
                 task = self._write(plan, deadline)
                 done.append(f"wrote {', '.join(plan.write)}")
@@ -117,6 +122,11 @@ class Bios:
                 done.append("restarted the server")
                 self._wait_applied(plan, task, deadline)
             return self.read()
+
+    def _without_job(self) -> bool:
+        """Whether this BMC makes jobs of pending values, and has none."""
+        offered = dig(self._body(), "@Redfish.Settings", "SupportedApplyTimes")
+        return isinstance(offered, list) and "OnReset" in offered and not Tasks(self._resources).scheduled()
 
     # -- below: the way to write, and what may be written
 
@@ -135,7 +145,7 @@ class Bios:
         def shows() -> bool:
             state = self.read()
             found = state.current if plan.immediate else state.effective
-            return all(found[name] == value for name, value in plan.wanted.items())
+            return all(found.get(name) == value for name, value in plan.wanted.items())
 
         outcome = perform(
             self._resources,

@@ -18,6 +18,7 @@ __all__ = (
     "BmcDenied",
     "BmcError",
     "BmcNotFound",
+    "BmcNotOffered",
     "BmcOptionError",
     "BmcRefused",
     "BmcTaskFailed",
@@ -160,6 +161,12 @@ class BmcNotFound(BmcRefused):
     """404: the resource is not there."""
 
     kind = "not_found"
+
+
+class BmcNotOffered(BmcRefused):
+    """405 or 501: the resource is there, but the BMC does not do this with it."""
+
+    kind = "unsupported"
 
 
 class BmcBusy(BmcRefused):

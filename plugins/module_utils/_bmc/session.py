@@ -27,6 +27,7 @@ from .errors import (
     BmcDenied,
     BmcError,
     BmcNotFound,
+    BmcNotOffered,
     BmcRefused,
     BmcTimeout,
     BmcUncertain,
@@ -433,8 +434,9 @@ class Session:
             busy = BmcBusy(self.address, what, hint="The BMC is busy or starting. Wait and run again", **common)
             busy.retry_after = retry_after_seconds(answer.headers.get("retry-after"))
             raise busy
+        refused = BmcNotOffered if answer.status in (405, 501) else BmcRefused
         hint = next((str(item["Resolution"]) for item in messages if item.get("Resolution")), "")
-        raise BmcRefused(self.address, what, hint=self._without_secrets(" ".join(hint.split())), **common)
+        raise refused(self.address, what, hint=self._without_secrets(" ".join(hint.split())), **common)
 
     def _without_secrets(self, text: str) -> str:
         """Some BMCs quote the request in their errors."""

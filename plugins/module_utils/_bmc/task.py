@@ -29,6 +29,8 @@ _NEW = ("new", "starting")
 _NEW_TRIES = 3
 # A task may be missing for a moment after it was made, before it counts as purged.
 _MISSING_TRIES = 4
+# A BMC may stumble over the reading of a task; read so often in a row, 5xx is the error of the work.
+_BROKEN_TRIES = 3
 
 
 def finish(session: Session, answer: Answer, total: float) -> bool:
@@ -57,7 +59,7 @@ def follow(
 
     `scheduled`: it waits for a reset or a window; only where that is the end that is waited for.
     """
-    missing = new = 0
+    missing = new = broken = 0
     last: BmcError | None = None
     for left in ticks(total, first=min(interval or 0.5, 10.0), longest=max(5.0, min(interval or 0.0, 30.0))):
         try:
@@ -74,6 +76,10 @@ def follow(
             last = exc
             continue
         except BmcRefused as exc:
+            broken += 1
+            last = exc
+            if exc.status >= 500 and broken < _BROKEN_TRIES:
+                continue
             # A monitor answers with the error of the work itself.
             raise BmcTaskFailed(
                 session.address,
@@ -84,7 +90,7 @@ def follow(
         except BmcError as exc:
             last = exc  # the BMC may restart in the middle of its own work
             continue
-        missing = 0
+        missing = broken = 0
         state = _state_of(now.loose)
         if state in _FAILED:
             raise _failed(session, request, now)

@@ -109,7 +109,9 @@ def perform(
         interval = retry_after_seconds(answer.headers.get("retry-after")) if answer else None
         try:
             end = follow(resources.session, uri, _left(deadline), request, interval, until_scheduled)
-        except BmcTaskFailed:
+        except BmcTaskFailed as exc:
+            if shows is not None and wait_for(shows, bool, 1.0).ready:
+                exc.done = [what]
             raise
         except BmcError as exc:
             exc.done = [f"{what}, and goes on"]

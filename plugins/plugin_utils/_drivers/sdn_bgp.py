@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from .._site.model import Bond, Network, Server, Site
 
-__all__ = ["cni_config", "networkd_files", "routes"]
+__all__ = ["cni_config", "networkd_files"]
 
 BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
@@ -44,30 +44,21 @@ def cni_config(site: Site, server: Server) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "kiban", "plugins": [ptp, portmap]}, indent=2) + "\n"
 
 
-def routes(site: Site, server: Server) -> list[dict[str, str]]:
-    """The ways to the pods of all other servers, in the order of the model."""
-    return [
-        {"destination": other.pod_cidr, "gateway": other.addresses["node"]}
-        for other in site.servers
-        if other.name != server.name
-    ]
-
-
 def networkd_files(site: Site, server: Server) -> dict[str, str]:
     """Path to content, for systemd-networkd 257 or newer."""
     network = site.networks["node"]
     bond = site.profiles[server.profile].network
-    device = f"{BOND}.{network.vlan}" if network.vlan is not None else BOND
+    device = f"{BOND}.{network.tag}" if network.tag is not None else BOND
     files = {
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
         f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, network),
         f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, network),
     }
-    if network.vlan is not None:
+    if network.tag is not None:
         files[f"{_DIRECTORY}/10-{device}.netdev"] = _text(
             [
                 ("NetDev", [("Name", device), ("Kind", "vlan"), ("MTUBytes", network.mtu)]),
-                ("VLAN", [("Id", network.vlan)]),
+                ("VLAN", [("Id", network.tag)]),
             ]
         )
         files[f"{_DIRECTORY}/30-{BOND}.network"] = _text(
@@ -120,11 +111,27 @@ def _addressed(site: Site, server: Server, network: Network, device: str) -> str
     # What is sent to a pod that is gone must end here and not go round by the default route.
     own: list[tuple[str, object]] = [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]
     sections.append(("Route", own))
-    sections += [
-        ("Route", [("Destination", route["destination"]), ("Gateway", route["gateway"])])
-        for route in routes(site, server)
+    ways = _ways(site)
+    return "\n".join([_text(sections), *(text for name, text in ways if name != server.name)])
+
+
+_known_ways: list[tuple[Site, list[tuple[str, str]]]] = []
+
+
+def _ways(site: Site) -> list[tuple[str, str]]:
+    """Each server's name with the section that leads to its pods: rendered once a site, not once a pair of servers."""
+    for known, ways in _known_ways:
+        if known is site:
+            return ways
+    ways = [
+        (
+            other.name,
+            _text([("Route", [("Destination", other.pod_cidr), ("Gateway", other.addresses["node"])])]),
+        )
+        for other in site.servers
     ]
-    return _text(sections)
+    _known_ways[:] = [(site, ways)]
+    return ways
 
 
 def _text(sections: Iterable[_Section]) -> str:

@@ -17,7 +17,7 @@ from .draft import Claim, Draft, Entry, addresses_of
 from .ipam import PodRangeError, hosts, pod_range
 from .shape import nearest
 
-__all__ = ["check_networks"]
+__all__ = ["check_networks", "read_network"]
 
 
 def check_networks(draft: Draft) -> None:
@@ -26,13 +26,14 @@ def check_networks(draft: Draft) -> None:
     _control_host(draft)
     for entry in draft.entries:
         _server_addresses(draft, entry)
+    _switch_addresses(draft)
     _used_twice(draft)
     _pod_ranges(draft)
 
 
 def _read_networks(draft: Draft) -> None:
     for name, raw in draft.part("networks").items():
-        network = _network(draft, raw.get("cidr"), f"networks.{name}.cidr")
+        network = read_network(draft, raw.get("cidr"), f"networks.{name}.cidr")
         if network is None:
             continue
         draft.networks[name] = network
@@ -42,7 +43,8 @@ def _read_networks(draft: Draft) -> None:
                 draft.claims.append(Claim(raw["gateway"], path, f"the gateway of {name}"))
 
 
-def _network(draft: Draft, text: str | None, path: str) -> netaddr.IPNetwork | None:
+def read_network(draft: Draft, text: str | None, path: str) -> netaddr.IPNetwork | None:
+    """The network that a text states; one with bits beyond its prefix is a problem."""
     if not text:
         return None
     network = netaddr.IPNetwork(text)
@@ -67,7 +69,7 @@ def _overlaps(draft: Draft) -> None:
     all_networks = [(f"networks.{name}.cidr", network) for name, network in draft.networks.items()]
     for name in ("pods", "services"):
         path = f"cluster.sdn.{name}"
-        network = _network(draft, draft.part("cluster", "sdn").get(name), path)
+        network = read_network(draft, draft.part("cluster", "sdn").get(name), path)
         if network is not None:
             all_networks.append((path, network))
     for (path, network), (other_path, other) in combinations(all_networks, 2):
@@ -137,6 +139,22 @@ def _count_up(draft: Draft, entry: Entry, name: str, path: str, first: str, whos
         draft.problem(path, message, hint)
     for server, address in zip(entry.names, addresses_of(first, count), strict=False):
         draft.claims.append(Claim(address, path, whose + server))
+
+
+def _switch_addresses(draft: Draft) -> None:
+    routers: set[str] = set()
+    for number, rack in enumerate(draft.part("racks")):
+        for place, raw in enumerate((rack or {}).get("switches") or []):
+            path, owner = f"racks[{number}].switches[{place}]", (raw or {}).get("name", "a switch")
+            for key in ("address", "loopback"):
+                if (raw or {}).get(key):
+                    draft.claims.append(Claim(raw[key], f"{path}.{key}", owner))
+            for network, address in ((raw or {}).get("addresses") or {}).items():
+                # One switch may be the gateway of the network.
+                if address == draft.part("networks", network).get("gateway") and address not in routers:
+                    routers.add(address)
+                else:
+                    draft.claims.append(Claim(address, f"{path}.addresses.{network}", owner))
 
 
 def _used_twice(draft: Draft) -> None:

@@ -18,7 +18,7 @@ from .expand import RangeError, count_up, expand_name
 from .model import Problem
 from .shape import key_path
 
-__all__ = ["Claim", "Draft", "Entry", "addresses_of", "read_entries"]
+__all__ = ["Claim", "Draft", "Entry", "addresses_of", "cables_of", "read_entries"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,15 @@ def read_entries(draft: Draft) -> None:
 def addresses_of(first: str, count: int) -> tuple[str, ...]:
     """Like count_up, but never more than exist."""
     return count_up(first, min(count, 2**32 - int(netaddr.IPAddress(first))))
+
+
+def cables_of(far: str, count: int) -> tuple[str, ...]:
+    """The far ends `switch:port` of `count` servers: as many ports. RangeError if not."""
+    switch, _colon, ports = far.partition(":")
+    names = expand_name(ports)
+    if len(names) != count:
+        raise RangeError(
+            f"{far!r} names {len(names)} ports for {count} servers",
+            f"one port a server, for example {switch}:swp[1:{count}]" if count > 1 else f"for example {switch}:swp1",
+        )
+    return tuple(f"{switch}:{name}" for name in names)

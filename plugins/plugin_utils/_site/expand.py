@@ -18,7 +18,9 @@ __all__ = ["MAX_RANGE", "RangeError", "count_up", "expand_name"]
 # A typing error such as [1:10000000] should be a sentence, not a full memory.
 MAX_RANGE = 10_000
 
-_RANGE = re.compile(r"^(?P<head>[^\[\]]*)\[(?P<first>[0-9]+):(?P<last>[0-9]+)\](?P<tail>[^\[\]]*)$")
+_RANGE = re.compile(
+    r"^(?P<head>[^\[\]]*)\[(?P<first>[0-9]+):(?P<last>[0-9]+)(?::(?P<step>[1-9][0-9]*))?\](?P<tail>[^\[\]]*)$"
+)
 
 
 class RangeError(ValueError):
@@ -31,7 +33,7 @@ class RangeError(ValueError):
 
 
 def expand_name(text: str) -> tuple[str, ...]:
-    """All names of `node[01:32]`, both ends included; a name without a range is itself."""
+    """All names of `node[01:32]`, both ends included; `Ethernet[0:124:4]` counts in fours; others are themselves."""
     if "[" not in text and "]" not in text:
         return (text,)
     match = _RANGE.match(text)
@@ -51,7 +53,8 @@ def expand_name(text: str) -> tuple[str, ...]:
             f"with leading zeros both need the same width, for example [{start:0{width}d}:{end:0{width}d}]",
         )
     width = len(first) if padded else 1
-    return tuple(f"{match['head']}{number:0{width}d}{match['tail']}" for number in range(start, end + 1))
+    numbers = range(start, end + 1, int(match["step"] or 1))
+    return tuple(f"{match['head']}{number:0{width}d}{match['tail']}" for number in numbers)
 
 
 def count_up(first: str, count: int) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from .check_fabric import check_fabric
 from .check_limits import check_limits
 from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
-from .draft import Draft, Entry, addresses_of, read_entries
+from .draft import Draft, Entry, addresses_of, cables_of, read_entries
 from .ipam import pod_range
 from .model import (
     Bmc,
@@ -25,6 +26,7 @@ from .model import (
     Cluster,
     Deploy,
     DiskSelector,
+    Fabric,
     FirmwareBaseline,
     Limits,
     Network,
@@ -36,6 +38,7 @@ from .model import (
     Server,
     Site,
     SiteError,
+    Switch,
 )
 from .plain import NotPlain, plain
 from .shape import check_shape, fill_defaults
@@ -80,6 +83,7 @@ def _check_meaning(draft: Draft) -> list[Problem]:
     check_networks(draft)
     check_servers(draft)
     check_cluster(draft)
+    check_fabric(draft)
     check_limits(draft)
     return draft.problems
 
@@ -112,6 +116,8 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
         limits=Limits(**{**limits, "max_unavailable": {"workers": "10%", **limits["max_unavailable"]}}),
         profiles={name: _profile(name, raw) for name, raw in data["profiles"].items()},
         racks=tuple(Rack(rack["name"], rack["power_on_watts"]) for rack in data["racks"]),
+        switches=tuple(Switch(rack=rack["name"], **switch) for rack in data["racks"] for switch in rack["switches"]),
+        fabric=Fabric(**data["fabric"]),
         servers=servers,
         cluster=_cluster(data["cluster"], sdn, servers),
     )
@@ -130,6 +136,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
         sdn=sdn,
+        pools=tuple(raw["load_balancer"]["pools"]),
         sds=tuple(Sds(**sds) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )
@@ -144,15 +151,18 @@ def _servers(
     written = {**bmc_defaults, **bmc_raw}
     bmcs = addresses_of(bmc_raw["address"], count)
     addresses = {name: addresses_of(first, count) for name, first in raw["addresses"].items()}
+    cables = {port: cables_of(far, count) for port, far in raw["cables"].items()}
     for place, name in enumerate(entry.names):
         own = {network: counted[place] for network, counted in addresses.items()}
         yield Server(
             name=name,
             rack=entry.rack,
+            unit=None if raw["unit"] is None else raw["unit"] + place,
             roles=tuple(raw["roles"]),
             profile=raw["profile"],
             bmc=_bmc(bmcs[place], written, resolve_path),
             addresses=own,
+            cables={port: counted[place] for port, counted in cables.items()},
             pod_cidr=pod_range(own["node"], node.cidr, sdn.pods, sdn.node_prefix),
             labels=raw["labels"],
             taints=tuple(raw["taints"]),

@@ -19,6 +19,7 @@ __all__ = [
     "Cluster",
     "Deploy",
     "DiskSelector",
+    "Fabric",
     "Limits",
     "Network",
     "Problem",
@@ -29,6 +30,7 @@ __all__ = [
     "Server",
     "Site",
     "SiteError",
+    "Switch",
 ]
 
 
@@ -58,7 +60,13 @@ class Network:
     cidr: str
     gateway: str | None
     vlan: int | None
+    untagged: bool
     mtu: int
+
+    @property
+    def tag(self) -> int | None:
+        """The VLAN as servers see it; none: their packets have no tag."""
+        return None if self.untagged else self.vlan
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,34 @@ class Rack:
 
 
 @dataclass(frozen=True)
+class Switch:
+    name: str
+    rack: str
+    unit: int | None
+    os: str
+    address: str
+    asn: int | None
+    loopback: str | None
+    mlag: int | None
+    """MLAG domain; two switches with the same one are a pair."""
+    addresses: Mapping[str, str]
+    """By network that it routes."""
+    cables: Mapping[str, str]
+    """Own port to C(switch:port)."""
+    exclusive: bool
+
+
+@dataclass(frozen=True)
+class Fabric:
+    links: str | None
+    """Network of the links between routing switches; none: BGP is unnumbered."""
+    server_asn: int | None
+    bfd_interval: int
+    """Milliseconds."""
+    bfd_multiplier: int
+
+
+@dataclass(frozen=True)
 class Bmc:
     address: str
     driver: str
@@ -138,10 +174,13 @@ class Bmc:
 class Server:
     name: str
     rack: str
+    unit: int | None
     roles: tuple[str, ...]
     profile: str
     bmc: Bmc
     addresses: Mapping[str, str]
+    cables: Mapping[str, str]
+    """Own port, or C(bmc), to C(switch:port)."""
     pod_cidr: str
     labels: Mapping[str, str]
     taints: tuple[Mapping[str, str], ...]
@@ -167,6 +206,8 @@ class Cluster:
     kubernetes: str
     endpoint: str
     sdn: Sdn
+    pools: tuple[str, ...]
+    """Address ranges for Services of type LoadBalancer."""
     sds: tuple[Sds, ...]
     extra_args: Mapping[str, Mapping[str, Any]]
     """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness, readiness."""
@@ -183,6 +224,8 @@ class Site:
     limits: Limits
     profiles: Mapping[str, Profile]
     racks: tuple[Rack, ...]
+    switches: tuple[Switch, ...]
+    fabric: Fabric
     servers: tuple[Server, ...]
     cluster: Cluster
 

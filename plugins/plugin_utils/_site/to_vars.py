@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .model import Network, Profile, Server, Site
+from .model import Network, Profile, Server, Site, Switch
 
 __all__ = ["server_vars", "site_vars"]
 
@@ -29,13 +29,19 @@ def site_vars(site: Site) -> dict[str, Any]:
         "limits": {**asdict(site.limits), "max_unavailable": dict(site.limits.max_unavailable)},
         "profiles": {name: _profile(profile) for name, profile in site.profiles.items()},
         "racks": [
-            {**asdict(rack), "servers": [_server(server) for server in site.servers if server.rack == rack.name]}
+            {
+                **asdict(rack),
+                "switches": [_switch(switch) for switch in site.switches if switch.rack == rack.name],
+                "servers": [_server(server) for server in site.servers if server.rack == rack.name],
+            }
             for rack in site.racks
         ],
+        "fabric": asdict(site.fabric),
         "cluster": {
             "kubernetes": site.cluster.kubernetes,
             "endpoint": site.cluster.endpoint,
             "sdn": asdict(site.cluster.sdn),
+            "load_balancer": {"pools": list(site.cluster.pools)},
             "sds": [asdict(sds) for sds in site.cluster.sds],
             "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
         },
@@ -73,8 +79,16 @@ def _server(server: Server) -> dict[str, Any]:
         "profile": server.profile,
         "bmc": asdict(server.bmc),
         "addresses": dict(server.addresses),
+        "unit": server.unit,
+        "cables": dict(server.cables),
         "labels": dict(server.labels),
         "taints": [dict(taint) for taint in server.taints],
         "wipe": list(server.wipe),
         "reinstall": server.reinstall,
     }
+
+
+def _switch(switch: Switch) -> dict[str, Any]:
+    plain = {**asdict(switch), "addresses": dict(switch.addresses), "cables": dict(switch.cables)}
+    del plain["rack"]
+    return plain

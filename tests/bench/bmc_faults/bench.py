@@ -30,10 +30,14 @@ def main() -> int:
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     hurry(SimpleNamespace(setattr=setattr))
     began = time.monotonic()
-    runs = list(itertools.islice(fault_runs.many(range(first, first + 2 * wanted)), wanted))
+    runs: list[fault_runs.Run] = []
+    for run in itertools.islice(fault_runs.many(range(first, first + 2 * wanted)), wanted):
+        runs.append(run)
+        if run.problems:
+            print(run, flush=True)
+        if len(runs) % 100 == 0:
+            print(f"{len(runs)} runs, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     bad = [run for run in runs if run.problems]
-    for run in bad:
-        print(run)
     figures = {
         "runs": len(runs),
         "seconds": round(time.monotonic() - began, 1),

@@ -361,9 +361,9 @@ def _honest(result: Params, different: bool, scenario: Scenario) -> list[str]:
     problems = []
     if result["changed"] is not bool(failure["done"]):
         problems.append("changed and what was done disagree")
-    if result["changed"] and not different:
+    if result["changed"] and not different and not scenario.act:  # what began to be erased is not as it was
         problems.append(f"failed as changed, without a change: {failure['done']}")
-    if not result["changed"] and different and failure["kind"] not in ("uncertain", "task_failed", "timeout"):
+    if not result["changed"] and different and failure["kind"] != "uncertain":
         problems.append(f"a failure hides a change ({failure['kind']}: {failure['message']})")
     if not failure["message"] or failure["address"] not in result["msg"]:
         problems.append("a failure without a reason")

@@ -17,12 +17,26 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options, connect
-from ansible_collections.kiban.baremetal.plugins.modules import bmc_boot, bmc_info, bmc_power, bmc_virtual_media
+from ansible_collections.kiban.baremetal.plugins.modules import (
+    bmc_bios,
+    bmc_boot,
+    bmc_certificate,
+    bmc_erase,
+    bmc_firmware,
+    bmc_info,
+    bmc_log,
+    bmc_network,
+    bmc_power,
+    bmc_user,
+    bmc_virtual_media,
+    bmc_volume,
+)
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import Tls
 
 RunModule = Callable[..., dict[str, Any]]
@@ -194,3 +208,47 @@ def test_a_wrong_password(emulator: Params, run_module: RunModule) -> None:
     result = run_module(bmc_power, **{**emulator, "password": "canary-wrong"}, state="on")
     assert result["failed"] and result["failure"]["kind"] == "auth"
     assert "canary" not in result["msg"]
+
+
+def test_bios_is_applied_at_once(emulator: Params, run_module: RunModule) -> None:
+    def run(**more: Any) -> dict[str, Any]:
+        return run_module(bmc_bios, **emulator, **more)
+
+    found = run()
+    assert not found["failed"], found
+    name, value = next(iter(found["attributes"].items()))
+    wanted = {"attributes": {name: f"not {value}"}}
+    assert run_module(bmc_bios, check_mode=True, **emulator, **wanted)["changed"]
+    done = run(**wanted)
+    assert not done["failed"], done
+    assert done["changed"] and done["attributes"][name] == f"not {value}" and done["pending"] == {}
+    assert not run(**wanted)["changed"]
+
+
+def test_secure_boot(emulator: Params, run_module: RunModule) -> None:
+    for wanted in (True, False):
+        done = run_module(bmc_boot, **emulator, secure_boot=wanted)
+        assert not done["failed"], done
+        assert done["changed"] and done["settings"]["secure_boot"] is wanted
+        assert not run_module(bmc_boot, **emulator, secure_boot=wanted)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("module", "params"),
+    [
+        (bmc_user, {"name": "watcher", "account_password": "canary-new-1", "role": "ReadOnly"}),
+        (bmc_log, {}),
+        (bmc_erase, {"state": "erased", "drives": ["none"]}),
+        (bmc_network, {"hostname": "bmc-1"}),
+        (bmc_firmware, {"updates": [{"component": "BIOS", "version": "9", "image": "http://192.0.2.2/a.bin"}]}),
+        (bmc_volume, {"name": "a", "raid_type": "RAID0", "drives": ["none"]}),
+        (bmc_certificate, {"state": "requested", "subject": {"common_name": "bmc"}}),
+    ],
+)
+def test_what_it_does_not_have_is_no_success(
+    emulator: Params, run_module: RunModule, module: ModuleType, params: Params
+) -> None:
+    for check_mode in (True, False):
+        result = run_module(module, check_mode=check_mode, **emulator, **params)
+        assert result["failed"] and not result["changed"]
+        assert result["failure"]["kind"] in ("unsupported", "not_found", "refused", "option"), result["msg"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,6 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import (
     cni_config,
     networkd_files,
-    routes,
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
@@ -177,10 +177,10 @@ def test_members_follow_the_profile() -> None:
 
 def test_routes_lead_to_every_other_server() -> None:
     model = site()
-    assert routes(model, model.server("cp1")) == [
-        {"destination": "10.244.21.0/24", "gateway": "198.51.100.21"},
-        {"destination": "10.244.22.0/24", "gateway": "198.51.100.22"},
-    ]
+    for server in model.servers:
+        text = networkd_files(model, server)["/etc/systemd/network/30-bond0.network"]
+        ways = re.findall(r"\[Route\]\nDestination=(.*)\nGateway=(.*)\n", text)
+        assert ways == [(other.pod_cidr, other.addresses["node"]) for other in model.servers if other is not server]
 
 
 CONFLIST = """\

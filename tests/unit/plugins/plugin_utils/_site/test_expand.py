@@ -30,13 +30,17 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import 
         ("n[0:1]", ["n0", "n1"]),
         ("r[001:002]-a", ["r001-a", "r002-a"]),
         ("n[7:7]", ["n7"]),
+        ("e[0:12:4]", ["e0", "e4", "e8", "e12"]),
+        ("e[0:3:4]", ["e0"]),
     ],
 )
 def test_expand_name(text: str, names: list[str]) -> None:
     assert list(expand_name(text)) == names
 
 
-@pytest.mark.parametrize("text", ["n[", "n]", "n[]", "n[1]", "n[a:c]", "n[1:2:3]", "n[1:2][3:4]", "n[2:1]", "n[1:02]"])
+@pytest.mark.parametrize(
+    "text", ["n[", "n]", "n[]", "n[1]", "n[a:c]", "n[1:2:0]", "n[1:2:3:4]", "n[1:2][3:4]", "n[2:1]", "n[1:02]"]
+)
 def test_expand_name_refuses(text: str) -> None:
     with pytest.raises(RangeError) as caught:
         expand_name(text)

@@ -471,9 +471,9 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "once",
     ),
     "BMC driver": (
-        [("bmc_defaults.driver", "telnet")],
+        [("bmc_defaults.driver", "snmp")],
         "bmc_defaults.driver",
-        "'telnet' is not supported",
+        "'snmp' is not supported",
         "known: ipmi, redfish",
     ),
     "bond mode": (
@@ -751,6 +751,8 @@ def test_server_vars() -> None:
             "timeout": 5,
         },
         "addresses": {"node": "198.51.100.22"},
+        "unit": None,
+        "cables": {},
         "pod_cidr": "10.244.22.0/24",
         "labels": {"example.net/a": "b"},
         "taints": [{"key": "a", "value": "", "effect": "NoExecute"}],

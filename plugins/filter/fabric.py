@@ -1,0 +1,66 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters about switches and cables. The work is done in plugin_utils/_fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+try:
+    from ..plugin_utils._fabric.cabling import Heard, check_cabling
+    from ..plugin_utils._fabric.derive import intent
+    from ..plugin_utils._fabric.drivers import render
+    from ..plugin_utils._fabric.intent import FabricError
+    from ..plugin_utils._site.load import load_site
+    from ..plugin_utils._site.model import Site, SiteError
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
+
+
+def _site(data: Mapping[str, Any]) -> Site:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
+    try:
+        return load_site(data)
+    except SiteError as exc:
+        raise AnsibleFilterError(f"not a site model: {exc}") from exc
+
+
+def switch_config(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    site = _site(data)
+    try:
+        wanted = intent(site, name)
+        os = next(switch.os for switch in site.switches if switch.name == name)
+        config = render(os, wanted)
+    except FabricError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+    return {"os": os, "tables": {key: dict(table) for key, table in config.tables.items()}, "text": config.text}
+
+
+def cabling_faults(
+    data: Mapping[str, Any],
+    heard: Mapping[str, Sequence[Mapping[str, Any]]],
+    silent: Iterable[str] = (),
+    macs: Mapping[str, Sequence[str]] | None = None,
+) -> list[dict[str, Any]]:
+    site = _site(data)
+    ears = [
+        Heard(device, one["port"], one.get("device"), one.get("device_port"), one.get("mac"))
+        for device, neighbors in heard.items()
+        for one in neighbors
+    ]
+    known = {mac: (end[0], end[1]) for mac, end in (macs or {}).items()}
+    faults = check_cabling(site, ears, silent, known)
+    return [{**asdict(fault), "servers": list(fault.servers)} for fault in faults]
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"cabling_faults": cabling_faults, "switch_config": switch_config}

@@ -1,0 +1,235 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""Checks of meaning: switches, cables, AS numbers and what routing between them needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import netaddr  # type: ignore[import-untyped, unused-ignore]
+
+from .check_networks import read_network
+from .draft import Draft, cables_of
+from .expand import RangeError
+from .shape import nearest
+
+__all__ = ["PORT_NAMES", "check_fabric"]
+
+# What a front port is called: pattern and example.
+PORT_NAMES = {
+    "linux": (r"[a-z][a-z0-9._-]{0,14}", "swp1"),
+    "sonic": (r"Ethernet(0|[1-9][0-9]*)", "Ethernet0"),
+    "eos": (r"Ethernet[1-9][0-9]*(/[1-9][0-9]*){0,2}", "Ethernet1"),
+    "nxos": (r"Ethernet[1-9][0-9]*/[1-9][0-9]*(/[1-9][0-9]*)?", "Ethernet1/1"),
+}
+_MLAG = ("sonic", "eos", "nxos")
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: str
+    raw: dict[str, Any]
+
+
+def check_fabric(draft: Draft) -> None:
+    switches = _switches(draft)
+    ports: dict[tuple[str, str], str] = {}
+    for found in switches.values():
+        _own(draft, found)
+        for port, far in (found.raw.get("cables") or {}).items():
+            path = f"{found.path}.cables.{port}"
+            _end(draft, switches, ports, path, found.raw["name"], port)
+            _far_end(draft, switches, ports, path, far)
+    for path, far in _server_cables(draft):
+        _far_end(draft, switches, ports, path, far)
+    _pairs(draft, switches)
+    _as_numbers(draft, switches)
+    _links(draft)
+    _vlans(draft)
+    _outside(draft, switches)
+    if (draft.part("fabric") or {}).get("server_asn"):
+        _servers_have_peers(draft, switches)
+
+
+def _switches(draft: Draft) -> dict[str, _Found]:
+    taken = {name: entry.key("name") for entry in draft.entries for name in entry.names}
+    found: dict[str, _Found] = {}
+    for number, rack in enumerate(draft.part("racks")):
+        for place, raw in enumerate((rack or {}).get("switches") or []):
+            path = f"racks[{number}].switches[{place}]"
+            name = (raw or {}).get("name")
+            if not name:
+                continue
+            if name in taken:
+                draft.problem(f"{path}.name", f"the name '{name}' is used twice", f"see {taken[name]}")
+                continue
+            taken[name] = f"{path}.name"
+            found[name] = _Found(path, raw)
+    return found
+
+
+def _own(draft: Draft, found: _Found) -> None:
+    raw, path = found.raw, found.path
+    for network, address in (raw.get("addresses") or {}).items():
+        where = f"{path}.addresses.{network}"
+        if network not in draft.declared_networks:
+            draft.problem(where, f"there is no network '{network}'", nearest(network, draft.declared_networks))
+        elif network in draft.networks and netaddr.IPAddress(address) not in draft.networks[network]:
+            draft.problem(where, f"{address} is outside networks.{network} ({draft.networks[network]})", "")
+        elif (draft.part("networks", network)).get("vlan") is None:
+            draft.problem(where, f"networks.{network} has no vlan", f"state networks.{network}.vlan")
+    if raw.get("addresses") and raw.get("asn") is None and "asn" not in raw:
+        draft.problem(f"{path}.asn", "missing", "a switch with addresses in networks routes, and needs an AS number")
+    if raw.get("asn") and not raw.get("loopback"):
+        draft.problem(f"{path}.loopback", "missing", "BGP needs an address of its own as router id")
+    if raw.get("mlag") and raw.get("os") and raw["os"] not in _MLAG:
+        draft.problem(
+            f"{path}.mlag", f"os {raw['os']} has no MLAG", "give servers two BGP uplinks or an active-backup bond"
+        )
+
+
+def _end(
+    draft: Draft, switches: dict[str, _Found], ports: dict[tuple[str, str], str], path: str, switch: str, port: str
+) -> None:
+    """One end of a cable at a switch: the switch is there, the port is one of it, and free."""
+    if switch not in switches:
+        draft.problem(path, f"there is no switch '{switch}'", nearest(switch, switches))
+        return
+    pattern, example = PORT_NAMES.get(switches[switch].raw.get("os", ""), (r".*", ""))
+    if not re.fullmatch(pattern, port):
+        os = switches[switch].raw["os"]
+        draft.problem(path, f"'{port}' is no port of {switch} (os {os})", f"for example {example}")
+    earlier = ports.setdefault((switch, port), path)
+    if earlier != path:
+        draft.problem(path, f"port {port} of {switch} has a cable already", f"see {earlier}; each cable once")
+
+
+def _far_end(draft: Draft, switches: dict[str, _Found], ports: dict[tuple[str, str], str], path: str, far: str) -> None:
+    switch, _colon, port = far.partition(":")
+    _end(draft, switches, ports, path, switch, port)
+
+
+def _server_cables(draft: Draft) -> Iterator[tuple[str, str]]:
+    for entry in draft.entries:
+        for port, far in (entry.raw.get("cables") or {}).items():
+            path = entry.key("cables", port)
+            try:
+                yield from ((path, end) for end in cables_of(far, len(entry.names)))
+            except RangeError as error:
+                if entry.names:
+                    draft.problem(path, error.message, error.hint)
+
+
+def _pairs(draft: Draft, switches: dict[str, _Found]) -> None:
+    domains: dict[int, list[_Found]] = {}
+    for found in switches.values():
+        if found.raw.get("mlag"):
+            domains.setdefault(found.raw["mlag"], []).append(found)
+    for domain, members in domains.items():
+        path = f"{members[-1].path}.mlag"
+        names = [member.raw["name"] for member in members]
+        if len(members) != 2:
+            draft.problem(path, f"MLAG domain {domain} has {len(members)} switches ({', '.join(names)})", "exactly two")
+        elif len({member.raw.get("os") for member in members}) > 1:
+            draft.problem(path, f"the pair {names[0]} and {names[1]} runs two operating systems", "one for both")
+        elif not _cabled(members[0], names[1]) and not _cabled(members[1], names[0]):
+            draft.problem(path, f"no cable joins the pair {names[0]} and {names[1]}", f"under {members[0].path}.cables")
+
+
+def _cabled(found: _Found, other: str) -> bool:
+    return any(far.partition(":")[0] == other for far in (found.raw.get("cables") or {}).values())
+
+
+def _as_numbers(draft: Draft, switches: dict[str, _Found]) -> None:
+    seen: dict[int, str] = {}
+    first, node = draft.part("fabric").get("server_asn"), draft.networks.get("node")
+    last = first + node.size - 1 if first and node is not None else 0
+    if node is not None and last > 4294967294:
+        draft.problem("fabric.server_asn", f"AS numbers of {node.size} servers end at {last}", "start lower")
+    for found in switches.values():
+        asn, path = found.raw.get("asn"), f"{found.path}.asn"
+        if not asn:
+            continue
+        if seen.setdefault(asn, path) is not path:
+            draft.problem(path, f"AS number {asn} is used twice", f"see {seen[asn]}")
+        if first and first <= asn <= last:
+            draft.problem(path, f"AS number {asn} is one of the servers' ({first} to {last})", "see fabric.server_asn")
+
+
+def _links(draft: Draft) -> None:
+    text = draft.part("fabric").get("links")
+    if not text:
+        return
+    network, path = read_network(draft, text, "fabric.links"), "fabric.links"
+    count = 2 * sum(len((raw or {}).get("cables") or {}) for raw in _raw_switches(draft))
+    if network is not None and count > network.size:
+        draft.problem(path, f"{network} has {network.size} addresses for {count} ends of links", "a larger one")
+
+
+def _raw_switches(draft: Draft) -> Iterator[dict[str, Any]]:
+    for rack in draft.part("racks"):
+        yield from (raw or {} for raw in (rack or {}).get("switches") or [])
+
+
+def _vlans(draft: Draft) -> None:
+    seen: dict[int, str] = {}
+    for name, raw in draft.part("networks").items():
+        path = f"networks.{name}.vlan"
+        if raw.get("untagged") and raw.get("vlan") is None:
+            draft.problem(f"networks.{name}.untagged", "there is no vlan to leave untagged", f"state {path}")
+        if raw.get("vlan") is not None and seen.setdefault(raw["vlan"], path) is not path:
+            draft.problem(path, f"VLAN {raw['vlan']} is used twice", f"see {seen[raw['vlan']]}")
+    for entry in draft.entries:
+        used = [name for name in entry.raw.get("addresses") or {} if draft.part("networks", name).get("untagged")]
+        if len(used) > 1:
+            draft.problem(entry.key("addresses"), f"{' and '.join(used)} are both untagged", "one at most on a port")
+        if not any(port != "bmc" for port in entry.raw.get("cables") or {}):
+            continue
+        for name in entry.raw.get("addresses") or {}:
+            if name in draft.networks and draft.part("networks", name).get("vlan") is None:
+                draft.problem(f"networks.{name}.vlan", "missing", "switches that servers are cabled to need it")
+
+
+def _outside(draft: Draft, switches: dict[str, _Found]) -> None:
+    """Loopbacks, links and pools are in no other network."""
+    ranges = [(f"networks.{name}.cidr", network) for name, network in draft.networks.items()]
+    for name in ("pods", "services"):
+        if draft.part("cluster", "sdn").get(name):
+            ranges.append((f"cluster.sdn.{name}", netaddr.IPNetwork(draft.part("cluster", "sdn")[name]).cidr))
+    mine = []
+    if draft.part("fabric").get("links"):
+        mine.append(("fabric.links", netaddr.IPNetwork(draft.part("fabric")["links"]).cidr))
+    for number, pool in enumerate(draft.part("cluster", "load_balancer").get("pools") or []):
+        if pool:
+            path = f"cluster.load_balancer.pools[{number}]"
+            mine.append((path, read_network(draft, pool, path)))
+    for found in switches.values():
+        if found.raw.get("loopback"):
+            mine.append((f"{found.path}.loopback", netaddr.IPNetwork(found.raw["loopback"])))
+    for path, network in mine:
+        for other_path, other in ranges:
+            if network in other or other in network:
+                draft.problem(path, f"{network} overlaps {other_path} ({other})", "addresses of its own")
+                break
+        ranges.append((path, network))
+
+
+def _servers_have_peers(draft: Draft, switches: dict[str, _Found]) -> None:
+    for entry in draft.entries:
+        far = {text.partition(":")[0] for port, text in (entry.raw.get("cables") or {}).items() if port != "bmc"}
+        peers = [name for name in far if name in switches and _routes_node(switches[name])]
+        if not peers and entry.names:
+            message = f"{entry.names[0]} has no cable to a switch that routes the network node"
+            draft.problem(entry.key("cables"), message, "a switch with asn and addresses.node; or no fabric.server_asn")
+
+
+def _routes_node(found: _Found) -> bool:
+    return bool(found.raw.get("asn") and (found.raw.get("addresses") or {}).get("node"))

@@ -1,0 +1,103 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many servers for SSH from one process: `python targets.py WORK`. It runs the reader's own program, as it was sent.
+
+Each address of WORK/targets.json is a server with a root of its own. The program runs in a fork, with the paths in it
+moved to that root; so the cost of a target, which no control host has to bear, is small enough for a thousand of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch  # noqa: F401  (what the program imports is there before the fork)
+import glob  # noqa: F401
+import hashlib  # noqa: F401
+import json
+import os
+import re
+import socket  # noqa: F401
+import struct  # noqa: F401
+import subprocess  # noqa: F401
+import sys
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+_SHARED = ("/sys/", "/proc/", "/var/lib/kubelet", "/usr/lib/kiban")
+
+
+def moved(program: str, name: str, root: str, shared: str) -> str:
+    """The program with its paths in the server's root. PATHS stay as sent, and are moved where they are read."""
+    head, mark, rest = program.partition("\nLOCAL = ")
+    rest = rest.replace('"/etc/', f'"{root}/etc/').replace('/etc/systemd/system/"', f'{root}/etc/systemd/system/"')
+    for path in _SHARED:
+        rest = rest.replace(f'"{path}', f'"{shared}{path}')
+    rest = rest.replace("os.uname().nodename", repr(name))
+    rest = rest.replace(":= digest(path))", f":= digest({root!r} + path))")
+    return head + mark + rest
+
+
+class Targets:
+    def __init__(self, work: Path) -> None:
+        self.names: dict[str, str] = json.loads((work / "targets.json").read_text())
+        self.work = work
+        self.codes: dict[str, Any] = {}
+
+    async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
+        address = process.get_extra_info("sockname")[0]
+        program = await process.stdin.read()
+        process.stdout.write(await self.run(self.names[address], program))
+        process.exit(0)
+
+    async def run(self, name: str, program: str) -> str:
+        # A server may have a root of its own also for what others share.
+        own = f"{self.work}/roots/{name}/own"
+        shared = own if os.path.isdir(own) else f"{self.work}/root"
+        code = compile(moved(program, name, f"{self.work}/roots/{name}", shared), name, "exec")
+        out, into = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(into, 1)
+            os.environ["TARGET_ROOT"] = shared
+            sys.stdout = os.fdopen(1, "w")
+            try:
+                exec(code, {"__name__": "__main__"})
+                sys.stdout.flush()
+            finally:
+                os._exit(0)
+        os.close(into)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(out, "rb"))
+        answer = await reader.read()
+        os.waitpid(pid, 0)
+        return answer.decode()
+
+
+class Login(asyncssh.SSHServer):
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+
+async def main(work: Path) -> None:
+    ssh = work / "sites" / "scale" / "ssh"
+    await asyncssh.listen(
+        "0.0.0.0",
+        22,
+        server_factory=Login,
+        server_host_keys=[(str(work / "host"), str(work / "host-cert.pub"))],
+        authorized_client_keys=str(ssh / "id_ed25519.pub"),
+        process_factory=Targets(work).serve,
+        gss_host=None,
+    )
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = f"{sys.argv[1]}/root/bin:{os.environ['PATH']}"
+    # A server's program may not find this machine's own.
+    assert re.fullmatch(r"/[^\s'\"]+", sys.argv[1])
+    asyncio.run(main(Path(sys.argv[1])))
