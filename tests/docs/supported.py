@@ -104,30 +104,36 @@ def _link(source: str) -> str:
     return next((word.rstrip(";,") for word in source.split() if word.startswith("http")), "bmc.md#quirks")
 
 
-def measure(python: str) -> dict[str, Any]:
-    """Every profile of the simulator on a synthetic tree, and on its recorded one where that is at hand."""
+def measure(python: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Every profile of the simulator on a synthetic tree, and on its recorded one. What is not at hand stays."""
     import subprocess
 
     from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._contract import held_against
     from ansible_collections.kiban.baremetal.tests.simulator import Simulator
     from ansible_collections.kiban.baremetal.tests.simulator.profiles import PROFILES
+    from ansible_collections.kiban.baremetal.tests.simulator.trees import why_not
 
     version = "import importlib.metadata as m; print(m.version('redfish_interop_validator'))"
     validator = subprocess.run([python, "-c", version], check=True, capture_output=True, text=True).stdout.strip()
     with contextlib.ExitStack() as stack:
-        bmcs = {}
+        bmcs: dict[str, Simulator] = {}
+        labels = []
         for name, profile in PROFILES.items():
             for tree in ("recorded", "synthetic"):
                 if tree == "recorded" and not profile.tree:
                     continue
                 label = f"{name} ({tree})" if profile.tree else name
+                labels.append(label)
+                if tree == "recorded" and why_not(profile.tree):
+                    continue
                 bmcs[label] = stack.enter_context(Simulator(name, tree=tree, power="On"))
         found = held_against(python, {label: Options(**bmc.options) for label, bmc in bmcs.items()})
         open_sessions = {label: bmc.open_sessions for label, bmc in bmcs.items() if bmc.open_sessions}
     assert not open_sessions, open_sessions
     servers = {label: {"areas": _areas(label, result)} for label, result in found.items()}
-    return {"validator": validator, "servers": servers}
+    kept = {label: before["servers"][label] for label in labels if label not in servers}
+    return {"validator": validator, "servers": {label: {**servers, **kept}[label] for label in labels}}
 
 
 def _areas(label: str, result: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +164,8 @@ def main() -> int:
         if python is None:
             print("No Python has redfish_interop_validator: make accept-tools", file=sys.stderr)
             return 1
-        RESULTS.write_text(json.dumps(measure(python), indent=1) + "\n")
+        results = measure(python, json.loads(RESULTS.read_text()))
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
     return 0
 
