@@ -79,8 +79,7 @@ def join(rack: SimpleNamespace, wires: Wires) -> None:
     """Pull all cables that differ and plug them anew."""
     wanted = list(wires.items())
     for near, far in [pair for pair in rack.joined if pair not in wanted]:
-        # One that stays makes the next step fail.
-        rack.bench.spaces[space_of(near)].run("ip", "link", "delete", near[1], check=False)
+        rack.bench.spaces[space_of(near)].run("ip", "link", "delete", near[1])
         rack.joined.remove((near, far))
     for near, far in [pair for pair in wanted if pair not in rack.joined]:
         rack.bench.wire(space_of(near), near[1], space_of(far), far[1])
