@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-PREFIX = "kfab-"
+# Two runs at once on one machine must not meet.
+PREFIX = f"kfab-{os.getpid()}-"
 PROGRAMS = ("ip", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "vtysh")
 FRR_DAEMONS = "/usr/lib/frr"
 MODULES = "ansible_collections.kiban.baremetal.plugins.modules"
@@ -31,7 +32,7 @@ def missing(*more: str) -> str:
     lacking += [] if os.path.exists(f"{FRR_DAEMONS}/bgpd") else ["bgpd"]
     if lacking:
         return f"not installed: {', '.join(lacking)}"
-    probe = f"{PREFIX}probe{os.getpid()}"
+    probe = f"{PREFIX}probe"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "delete", probe], capture_output=True, check=False)
     return "" if made.returncode == 0 else "no network namespaces here"
@@ -46,8 +47,6 @@ class Space:
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         self.processes: list[subprocess.Popen[bytes]] = []
-        # A leftover of a test that was killed.
-        subprocess.run(["ip", "netns", "delete", self.netns], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         self.run("ip", "link", "set", "lo", "up")
 
