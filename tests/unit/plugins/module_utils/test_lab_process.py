@@ -60,6 +60,7 @@ def test_a_reused_process_id_is_not_the_daemon(supervisor: Supervisor) -> None:
     supervisor.start(sleeper())
     path = Path(supervisor.run_dir) / "one.json"
     record = json.loads(path.read_text())
+    time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # the kernel tells processes apart by ticks, and never reuses an id in one
     with subprocess.Popen(["/usr/bin/sleep", "300"]) as other:
         path.write_text(json.dumps({**record, "pid": other.pid}))
         assert supervisor.pid("one") is None
