@@ -105,9 +105,10 @@ class Bmc:
 
     def hardware(self, subset: t.Collection[str] = SUBSETS) -> dict[str, t.Any]:
         """The normalised record of the server, as bmc_info documents it."""
-        record = Hardware(self.resources).read(subset)
-        if "sensors" in subset:
-            record["sensors"] = read_sensors(self.resources)
+        with self.resources.lenient():
+            record = Hardware(self.resources).read(subset)
+            if "sensors" in subset:
+                record["sensors"] = read_sensors(self.resources)
         return {**record, "requests": self.requests}
 
 
