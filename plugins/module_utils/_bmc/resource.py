@@ -24,7 +24,7 @@ from .errors import (
     BmcTimeout,
     BmcUnsupported,
 )
-from .quirk import Behaviour, Identity, behaviour_of
+from .quirk import Behaviour, Identity, asks_for_manager, behaviour_of
 from .session import Session
 
 __all__ = ("Json", "Resources", "as_list", "complete", "dig", "link", "links", "text")
@@ -292,6 +292,10 @@ class Resources:
         system = self._known_system()
         if self._behaviour is None or self._behaviour[0] is not system:
             self._behaviour = (system, _behaviour_of(self.identity, self._extra_quirks))
+            if system is not None and asks_for_manager(self.identity, self._extra_quirks):
+                # What is known so far holds while the manager is read.
+                identity = Identity.of(self.session.root, system, next(iter(self.managers()), None))
+                self._behaviour = (system, _behaviour_of(identity, self._extra_quirks))
         return self._behaviour[1]
 
     @property

@@ -18,9 +18,9 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.transport imp
 Json = dict[str, Any]
 
 
-def client(tree: Mapping[str, Any], any_case: bool = False, address: str = "bmc.invalid") -> Bmc:
+def client(tree: Mapping[str, Any], any_case: bool = False, **options: Any) -> Bmc:
     """A client that is connected with this tree. $expand is answered as the specification says, where it is offered."""
-    bmc = connect(Options(address=address, username="kiban", password="canary-memory"))
+    bmc = connect(Options(address="bmc.invalid", username="kiban", password="canary-memory", **options))
     wire = _Wire(tree, any_case)
     bmc.session.transport.exchange = wire.exchange  # type: ignore[method-assign]
     return bmc
