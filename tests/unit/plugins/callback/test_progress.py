@@ -115,11 +115,11 @@ def test_plain_lines_in_a_pipe(command: list[str], environment: dict[str, str]) 
     assert done.returncode == 2
     out = done.stdout
     assert "\x1b" not in out
-    assert "== Work\n" in out and re.search(r"^ +0:\d\d  h1: Work$", out, re.MULTILINE)
-    assert re.search(r"h1: Take a while: changed \(0:\d\d\)", out)
+    assert "== Work\n" in out and re.search(r"^ +\d+:\d\d  h1: Work$", out, re.MULTILINE)
+    assert re.search(r"h1: Take a while: changed \(\d+:\d\d\)", out)
     assert "first line\nsecond line of h" in out
     assert "fatal: [h2]: FAILED!" in out and "this broke on h2" in out
-    assert re.search(r"== 0:\d\d: 3 hosts, 1 changed, 1 failed\nchanged: h1\nfailed: h2\n", out)
+    assert re.search(r"== \d+:\d\d: 3 hosts, 1 changed, 1 failed\nchanged: h1\nfailed: h2\n", out)
     assert "skipping" not in out and "PLAY RECAP" not in out
 
 
@@ -127,7 +127,7 @@ def test_a_board_on_a_terminal_hides_nothing(command: list[str], environment: di
     code, raw = on_a_terminal(command, environment)
     assert code == 2
     drawn = re.sub(r"\x1b\[\d*[A-Za-z]", "", raw)
-    assert re.search(r"h2  Work +0:\d\d  Take a while", drawn), "the board was drawn while a server was at work"
+    assert re.search(r"h2  Work +\d+:\d\d  Take a while", drawn), "the board was drawn while a server was at work"
     if "linear" in Path(command[-1]).read_text():
         assert "waits for the others" in drawn
     kept = screen(raw)
