@@ -81,7 +81,7 @@ lint: .venv packages ## linters and type checks
 SWITCHES = tests/unit/plugins/modules/test_switch_on_ovs.py tests/unit/plugins/plugin_utils/_fabric/test_cabling_on_lldpd.py
 
 unit: .venv packages ## unit tests
-	pytest -n auto $(addprefix --ignore=,$(SWITCHES))
+	pytest -n auto --dist worksteal $(addprefix --ignore=,$(SWITCHES))
 
 switches: root .venv ## switch modules and cabling on real Open vSwitch, FRR and lldpd, where they are installed
 	pytest $(SWITCHES)
