@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
     Bench,
     Space,
@@ -187,6 +191,18 @@ def test_a_confirmed_change_stays(rack: SimpleNamespace) -> None:
     time.sleep(6)
     eventually(lambda: reached(rack), 60)
     assert "198.51.100.21" in rack.host.run("ip", "address", "show", "br0")
+
+
+def test_networkd_understands_what_is_rendered(rack: SimpleNamespace) -> None:
+    """Bonds and VLANs may be missing in this kernel; keys and values that networkd does not know are in its log."""
+    site = load_site(BASE)
+    rendered = networkd_files(site, site.server("node1"))
+    wanted = {path: text for path, text in rendered.items() if path.startswith("/etc/systemd/network/")}
+    answer = rack.host.module(files=files(wanted), confirm_seconds=60)
+    assert not answer.get("failed"), answer["msg"]
+    assert rack.host.module(state="reverted")["changed"]
+    log = (rack.host.directory / "networkd.log").read_text()
+    assert not re.findall(r"(?i).*(?:unknown|ignoring|failed to parse|invalid).*", log)
 
 
 def test_only_the_network_is_written(rack: SimpleNamespace) -> None:
