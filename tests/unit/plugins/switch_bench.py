@@ -112,6 +112,8 @@ class Switch(Router):
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, directory)
         here = self.directory
+        # The kernel sees what a port receives beside Open vSwitch in user space, and would answer for the SVIs there.
+        self.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")
         self.run("ovsdb-tool", "create", here / "conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
         self.daemon(
             "ovsdb-server",
