@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._lldp import neighbors
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE
@@ -170,6 +172,28 @@ BRIDGE = {
 
 def files(content: dict[str, str]) -> list[dict[str, str]]:
     return [{"path": path, "content": text} for path, text in content.items()]
+
+
+@pytest.mark.skipif(bool(missing_programs("lldpd", "lldpcli")), reason="not installed: lldpd")
+def test_the_switch_hears_a_host_that_is_told_to_speak(rack: SimpleNamespace) -> None:
+    """What is rendered for ports of servers with cables is enough for the cabling check."""
+    site = load_site(BASE)
+    rendered = networkd_files(site, site.server("cp1"))["/etc/systemd/network/20-bond0-members.network"]
+    spoken = next(line for line in rendered.splitlines() if line.startswith("EmitLLDP="))
+    answer = rack.host.module(files=[{"path": UPLINK, "content": f"{GOOD}{spoken}\n"}])
+    assert not answer.get("failed"), answer["msg"]
+    rack.host.module(state="confirmed")
+    socket, config = rack.controller.directory / "l.sock", rack.controller.directory / "lldpd.conf"
+    config.write_text("configure lldp tx-interval 1\n")
+    rack.directory.chmod(0o755)
+    rack.controller.daemon("lldpd", "-d", "-u", socket, "-O", config, "-I", "p1", ready=socket)
+
+    def heard() -> bool:
+        told = json.loads(rack.controller.run("lldpcli", "-u", socket, "-f", "json0", "show", "neighbors"))
+        name = os.uname().nodename
+        return [(one["port"], one["device"], one["device_port"]) for one in neighbors(told)] == [("p1", name, "eno1")]
+
+    eventually(heard, 60)
 
 
 def test_a_new_link_goes_again_with_the_change(rack: SimpleNamespace) -> None:
