@@ -17,15 +17,20 @@ import json
 import subprocess
 import sys
 import tarfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns, sds_local
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import (
+    init_config,
+    join_config,
+    join_patches,
+    patches,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
@@ -151,9 +156,11 @@ class Rack:
         cluster = yaml.safe_load((self.dir / "floor.conf").read_text())["clusters"][0]
         discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster["cluster"]}]}
         script = 'mkdir -p /etc/kubernetes/kiban; read -r d; echo "$d" > /etc/kubernetes/kiban/discovery.yaml; '
-        script += "cat > /root/join.yaml; "
-        text = json.dumps(discovery) + "\n" + join_config(server, TOKEN)
-        done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text.encode())
+        script += "tar -C / -xf -; "
+        files = {"root/join.yaml": join_config(self.site, server, TOKEN)}
+        files |= {f"etc/kubernetes/kiban/patches/{name}": text for name, text in join_patches(self.site).items()}
+        text = json.dumps(discovery).encode() + b"\n" + tar(files)
+        done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text)
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "joined")
@@ -194,21 +201,18 @@ class Rack:
             time.sleep(1)
 
     def each(self, work, servers) -> None:
-        threads = [threading.Thread(target=work, args=(server,)) for server in servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            list(pool.map(work, servers))
 
     def run(self) -> dict[str, float]:
         self.each(self.install, self.servers)
         self.each(self.init, [s for s in self.servers if "control_plane" in s.roles])
-        services = threading.Thread(target=self.services)
-        services.start()
-        self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
-        self.ready()
-        ready = time.monotonic() - self.began
-        services.join()
+        with ThreadPoolExecutor(1) as pool:
+            services = pool.submit(self.services)
+            self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
+            self.ready()
+            ready = time.monotonic() - self.began
+            services.result()
         self.serving()
         return {"seconds": round(ready, 1), "serving_seconds": round(time.monotonic() - self.began, 1)}
 
