@@ -78,10 +78,13 @@ lint: .venv packages ## linters and type checks
 	ansible-lint
 
 # They have two cores to themselves: real switches beside other tests miss their times.
-SWITCHES = tests/unit/plugins/modules/test_switch_on_ovs.py tests/unit/plugins/plugin_utils/_fabric/test_cabling_on_lldpd.py
+SWITCHES = $(addprefix tests/unit/plugins/,modules/test_switch_on_ovs.py modules/test_host_network.py \
+           modules/test_fabric_playbook.py modules/test_switch_lag_on_ovs.py \
+           $(addprefix plugin_utils/_fabric/,test_cabling_on_lldpd.py test_frr_loads.py \
+           test_routed_servers.py))
 
 unit: .venv packages ## unit tests
-	pytest -n auto $(addprefix --ignore=,$(SWITCHES))
+	pytest -n auto --dist worksteal $(addprefix --ignore=,$(SWITCHES))
 
 switches: root .venv ## switch modules and cabling on real Open vSwitch, FRR and lldpd, where they are installed
 	pytest $(SWITCHES)

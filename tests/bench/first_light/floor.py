@@ -19,13 +19,19 @@ import sys
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns, sds_local
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config, join_config, patches
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import (
+    init_config,
+    join_config,
+    join_patches,
+    patches,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 
@@ -150,10 +156,11 @@ class Rack:
     def join(self, server) -> None:
         cluster = yaml.safe_load((self.dir / "floor.conf").read_text())["clusters"][0]
         discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster["cluster"]}]}
-        script = 'mkdir -p /etc/kubernetes/kiban; read -r d; echo "$d" > /etc/kubernetes/kiban/discovery.yaml; '
-        script += "cat > /root/join.yaml; "
-        text = json.dumps(discovery) + "\n" + join_config(server, TOKEN)
-        done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text.encode())
+        kiban = "etc/kubernetes/kiban"
+        files = {f"{kiban}/discovery.yaml": json.dumps(discovery)}
+        files |= {"root/join.yaml": join_config(self.site, server, TOKEN)}
+        files |= {f"{kiban}/patches/{name}": text for name, text in join_patches(self.site).items()}
+        done = self.ssh(server, "tar -C / -xf -; kubeadm join --config /root/join.yaml", input=tar(files))
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "joined")
@@ -194,11 +201,10 @@ class Rack:
             time.sleep(1)
 
     def each(self, work, servers) -> None:
-        threads = [threading.Thread(target=work, args=(server,)) for server in servers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            # A part that fails ends the run with its reason; nobody waits for a node that can't come.
+            for _done in pool.map(work, servers):
+                pass
 
     def run(self) -> dict[str, float]:
         self.each(self.install, self.servers)
