@@ -15,11 +15,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._bmc.addresses import expand
 from ..plugin_utils._drivers import cluster_dns, sds_local
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
+from ..plugin_utils._readers.strangers import find_bmcs
 from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import CLUSTER, Intent
 from ..plugin_utils._site.kubelet import kubelet_config, merged_config
@@ -198,15 +200,24 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     # Templates are resolved here, in one thread: Ansible's variables are not made for many.
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    with ThreadPoolExecutor(max_workers=5) as pool:
         hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
         bmcs = pool.submit(read_bmcs, options)
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
         there = pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
+        strangers = pool.submit(find_bmcs, _elsewhere(site) if len(addresses) == len(site.servers) else [])
         leases = read_leases(args["site_dir"], os.getppid())
         known = replace(cluster.result(), objects=there.result())
-        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases)
+        return SiteState(
+            bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases, strangers=strangers.result()
+        )
+
+
+def _elsewhere(site: Site) -> list[str]:
+    """Addresses at which a BMC would be one that the model does not know."""
+    known = {server.bmc.address.rpartition("://")[2].rstrip("/") for server in site.servers}
+    return [address for address in expand(site.discover) if address not in known]
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:

@@ -1,9 +1,13 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Drift made by hand on a site of simulated devices and a real API server: what does the plan say of each kind?
+"""Drift made by hand on a site of simulated devices and a real API server.
 
-`unshare --net python tests/integration/drift.py`: the last line is JSON, {kind: what is wrong}, empty when all is well.
+Of each kind the plan must name it, and nothing else. With `--mend` the playbook `site` must then mend those in MENDED,
+changing only servers that have drift, and the next plan must be empty. Servers are directories, in which Ansible's
+modules run for real; their kernel and systemd are stand-ins (tests/bench/scale). The API server is the bundle's own.
+
+`unshare --net python tests/integration/drift.py`: the last line is JSON; `wrong` is empty when all is well.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +44,7 @@ class Server:
     @property
     def own(self) -> Path:
         """What it shares with others otherwise: kernel, services, kubelet."""
-        if not (self.root / "own").exists():
-            shutil.copytree(self.world.work / "root", self.root / "own", symlinks=True)
-        return self.root / "own"
+        return self.world.whole(self.name) / "own"
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.own / path
@@ -51,12 +53,7 @@ class Server:
         file.write_text(text.replace(old, new))
 
     def kubectl(self, *words: str) -> None:
-        command = [
-            str(self.world.work / "bundle/bin/kubectl"),
-            f"--kubeconfig={self.world.site_dir}/kubeconfig",
-            *words,
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        self.world.kubectl(*words)
 
     def patch(self, patch: dict[str, Any], status: bool = False) -> None:
         more = ["--subresource=status"] if status else []
@@ -103,9 +100,23 @@ def dmi(server: Server) -> None:
     (server.own / "sys/class/dmi/id/product_uuid").write_text("00000000-1111-2222-3333-444444444444\n")
 
 
+def disable(server: Server, unit: str) -> None:
+    (server.own.parent / "etc/systemd/system/multi-user.target.wants" / unit).unlink()
+
+
+def mask(server: Server, unit: str) -> None:
+    (server.own.parent / "etc/systemd/system" / unit).symlink_to("/dev/null")
+
+
+def in_cluster(server: Server, kind: str, name: str, patch: dict[str, Any]) -> None:
+    server.kubectl("-n", "kube-system", "patch", kind, name, "--type=strategic", f"--patch={json.dumps(patch)}")
+
+
+OTHER = "registry.example.net/other:v1"
 Made = Callable[[Server], object]
-# What somebody does; the stage that names it, or 'notice'; and what is said. Each on a server of its own.
-KINDS: dict[str, tuple[Made, str, str]] = {
+# What somebody does; the stage that names it, or 'notice'; and what is said. Each on a server of its own, but for those
+# of PLACES.
+MENDED: dict[str, tuple[Made, str, str]] = {
     "file content": (lambda s: (s.root / "etc/hosts").write_text("x"), "host", "differ: /etc/hosts"),
     "file mode": (lambda s: (s.root / "etc/hostname").chmod(0o600), "host", "differ: /etc/hostname"),
     "file gone": (lambda s: (s.root / "etc/cni/net.d/10-kiban.conflist").unlink(), "host", "/etc/cni/net.d"),
@@ -124,11 +135,69 @@ KINDS: dict[str, tuple[Made, str, str]] = {
         "host",
         "kubelet.service is failed",
     ),
+    "runtime stopped": (
+        lambda s: s.edit("units", "containerd.service loaded active", "containerd.service loaded inactive"),
+        "host",
+        "containerd.service is inactive",
+    ),
+    "network service not enabled": (
+        lambda s: disable(s, "systemd-networkd.service"),
+        "host",
+        "systemd-networkd.service is active, not enabled",
+    ),
+    "resolvers": (lambda s: (s.root / "etc/resolv.conf").write_text("nameserver 192.0.2.53\n"), "host", "resolv.conf"),
+    "runtime not enabled": (
+        lambda s: disable(s, "containerd.service"),
+        "host",
+        "containerd.service is active, not enabled",
+    ),
+    "time service masked": (
+        lambda s: mask(s, "systemd-timesyncd.service"),
+        "host",
+        "systemd-timesyncd.service is masked",
+    ),
     "kubelet configuration": (
         lambda s: s.edit("var/lib/kubelet/config.yaml", "maxPods: 200", "maxPods: 110"),
         "host",
         "maxPods: 110 -> maxPods: 200",
     ),
+    "label gone": (
+        lambda s: s.kubectl("label", "node", s.name, "node-role.kubernetes.io/worker-"),
+        "labels",
+        "node-role.kubernetes.io/worker=missing",
+    ),
+    "label of another value": (
+        lambda s: s.kubectl("label", "--overwrite", "node", s.name, "node-role.kubernetes.io/worker=x"),
+        "labels",
+        "node-role.kubernetes.io/worker=x",
+    ),
+    "taint gone": (
+        lambda s: s.kubectl("taint", "node", s.name, "node-role.kubernetes.io/control-plane:NoSchedule-"),
+        "labels",
+        "missing -> node-role.kubernetes.io/control-plane=:NoSchedule",
+    ),
+    "version of cluster DNS": (
+        lambda s: s.kubectl("-n", "kube-system", "set", "image", "deployment/coredns", f"coredns={OTHER}"),
+        "services",
+        f"containers[coredns].image: {OTHER}",
+    ),
+    "configuration of cluster DNS": (
+        lambda s: in_cluster(s, "configmap", "coredns", {"data": {"Corefile": ".:53 {}"}}),
+        "services",
+        "data.Corefile: .:53 {}",
+    ),
+    "Service of cluster DNS gone": (
+        lambda s: s.kubectl("-n", "kube-system", "delete", "service", "kube-dns"),
+        "services",
+        "missing -> there",
+    ),
+    "rights of cluster DNS": (
+        lambda s: s.kubectl("patch", "clusterrole", "system:coredns", "--type=merge", '--patch={"rules":[]}'),
+        "services",
+        "rules",
+    ),
+}
+TOLD: dict[str, tuple[Made, str, str]] = {
     "data disk not mounted": (
         lambda s: edit_mount(s, "nvme1n1", "/var/lib/kiban/local/SERIAL-nvme1n1", "/mnt"),
         "disks",
@@ -141,11 +210,6 @@ KINDS: dict[str, tuple[Made, str, str]] = {
         lambda s: s.edit("units", "unit7.service loaded inactive", "unit7.service loaded failed"),
         "notice",
         "failed units: unit7.service",
-    ),
-    "label gone": (
-        lambda s: s.kubectl("label", "node", s.name, "node-role.kubernetes.io/worker-"),
-        "labels",
-        "node-role.kubernetes.io/worker=missing",
     ),
     "taint of somebody": (
         lambda s: s.kubectl("taint", "node", s.name, "example.net/x=y:NoSchedule"),
@@ -170,15 +234,29 @@ KINDS: dict[str, tuple[Made, str, str]] = {
 }
 
 
+CONTROL, CLUSTER = "s0000", "(cluster)"
+# What is said of something else than a worker.
+PLACES = {"taint gone": CONTROL} | {
+    kind: CLUSTER for kind, (_made, stage, _text) in MENDED.items() if stage == "services"
+}
+FREE = len({**MENDED, **TOLD}) - len(PLACES)
+
+
 def plan(world: World) -> dict[str, Any]:
     world.ansible("ansible-playbook", "kiban.baremetal.plan", "-i", str(world.inventory))
     found: dict[str, Any] = json.loads((world.site_dir / "plan.json").read_text())
     return found
 
 
+def site(world: World) -> set[str]:
+    """Run it; returns the hosts for which something was changed."""
+    out = world.ansible("ansible-playbook", "kiban.baremetal.site", "-i", str(world.inventory))
+    return {line.split()[0] for line in out.splitlines() if " : ok=" in line and "changed=0" not in line}
+
+
 def judge(found: dict[str, Any], kind: str, name: str) -> str:
     """What is wrong with what the plan says of this drift; empty when it is right."""
-    _make, stage, text = KINDS[kind]
+    _make, stage, text = {**MENDED, **TOLD}[kind]
     changes = [
         f"{c['before']} -> {c['after']}" for c in found["changes"] if c["server"] == name and c["stage"] == stage
     ]
@@ -193,32 +271,59 @@ def judge(found: dict[str, Any], kind: str, name: str) -> str:
     return f"{name} has also changes of {others}" if others else ""
 
 
+def named(found: dict[str, Any], kinds: Mapping[str, str], more: set[str]) -> dict[str, str]:
+    """What is wrong with a plan that should name these kinds on these servers, and besides only C(more)."""
+    wrong = {kind: problem for kind, name in kinds.items() if (problem := judge(found, kind, name))}
+    touched = {entry["server"] for part in ("changes", "notices", "problems") for entry in found[part]}
+    if strangers := touched - {*kinds.values(), *more}:
+        wrong["false"] = f"named without drift: {sorted(strangers)}"
+    return wrong
+
+
 def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    wrong: dict[str, str] = {}
+    mend, wrong = "--mend" in sys.argv, dict[str, str]()
     with tempfile.TemporaryDirectory(prefix="kiban-drift-") as directory:
-        world = World(Path(directory), len(KINDS) + 2)
+        world = World(Path(directory), FREE + 2)
         with world.running():
+            for server in world.site.servers:
+                world.whole(server.name)
+            site(world)  # what the site brings into the cluster
             before = plan(world)
             if before["changes"] or before["problems"] or before["notices"]:
-                wrong["before"] = before["summary"] + str(before["notices"][:3])
-            workers = [server.name for server in world.site.servers if "worker" in server.roles]
-            places = dict(zip(KINDS, workers, strict=False))
-            for kind, name in places.items():
-                KINDS[kind][0](Server(world, name))
-            stray = Server(world, "s0000")
+                wrong["before"] = before["summary"] + str(before["notices"][:3] + before["changes"][:3])
+            workers = iter([server.name for server in world.site.servers if "worker" in server.roles])
+            places = {kind: PLACES.get(kind) or next(workers) for kind in {**MENDED, **TOLD}}
+            if mend:
+                mended = make(world, MENDED, places)
+                wrong |= named(plan(world), mended, set()) | mending(world, mended)
+            told = make(world, TOLD if mend else {**MENDED, **TOLD}, places)
+            stray = Server(world, CONTROL)
             stray.kubectl("create", "-f", str(write_stray(world)))
             found = plan(world)
-            for kind, name in places.items():
-                if problem := judge(found, kind, name):
-                    wrong[kind] = problem
+            wrong |= named(found, told, {"stray"})
             if not any(n["server"] == "stray" and "no server of the model" in n["message"] for n in found["notices"]):
                 wrong["unknown node"] = "not named"
-            touched = {entry["server"] for part in ("changes", "notices", "problems") for entry in found[part]}
-            if touched - {*places.values(), "stray"}:
-                wrong["false"] = f"named without drift: {touched - {*places.values(), 'stray'}}"
-    print(json.dumps(wrong))
+    print(json.dumps({"kinds": len(places) + 1, "mended": len(MENDED) if mend else 0, "wrong": wrong}))
     return 1 if wrong else 0
+
+
+def make(world: World, kinds: Mapping[str, tuple[Made, str, str]], places: Mapping[str, str]) -> dict[str, str]:
+    for kind, (made, _stage, _text) in kinds.items():
+        made(Server(world, CONTROL if places[kind] == CLUSTER else places[kind]))
+    return {kind: places[kind] for kind in kinds}
+
+
+def mending(world: World, kinds: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with a site run, and with the plan after it."""
+    wrong = {}
+    # What is done once for the whole run counts for its first host.
+    if strangers := site(world) - {*kinds.values(), CONTROL, "localhost"}:
+        wrong["changed"] = f"site changed servers without drift: {sorted(strangers)}"
+    after = plan(world)
+    if after["changes"] or after["problems"] or after["notices"]:
+        wrong["after"] = f"{after['summary']}: {after['changes'][:5]}"
+    return wrong
 
 
 def write_stray(world: World) -> Path:

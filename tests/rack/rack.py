@@ -35,8 +35,12 @@ def environment(**changes: str) -> dict[str, str]:
 def playbook(
     name: str, *words: str, inventory: str = "inventories/lab", control: bool = True, **changes: str
 ) -> subprocess.CompletedProcess[str]:
+    return run(command(name, *words, inventory=inventory, control=control), **changes)
+
+
+def run(command: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(name, *words, inventory=inventory, control=control),
+        command,
         cwd=ROOT,
         env=environment(**changes),
         stdout=subprocess.PIPE,

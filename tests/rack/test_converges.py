@@ -15,6 +15,7 @@ import rack
 pytestmark = pytest.mark.rack
 
 SECOND_RUN_SECONDS = 20
+PLAN_SECONDS = 8
 
 
 @pytest.mark.parametrize("mode", [[], ["--check", "--diff"]])
@@ -27,6 +28,24 @@ def test_a_run_with_nothing_to_do_changes_nothing(mode: list[str]) -> None:
     assert counters and all(host["changed"] == 0 and host["failed"] == 0 for host in counters.values()), counters
     assert "everything is in order: nothing to do" in done.stdout
     assert seconds < SECOND_RUN_SECONDS, f"{seconds:.1f} s"
+
+
+@pytest.mark.slow  # a figure of a quiet machine, so not for CI
+def test_the_plan_of_a_finished_rack_is_quick(tmp_path: Path) -> None:
+    """Under 8 s, of which a playbook with one task and without an inventory is the fixed cost of starting Ansible."""
+    nothing = tmp_path / "nothing.yml"
+    nothing.write_text("- hosts: localhost\n  gather_facts: false\n  tasks: [{ansible.builtin.debug: {}}]\n")
+
+    def seconds(*words: str) -> float:
+        began = time.monotonic()
+        done = rack.run([*rack.CONTROL, str(rack.BIN / "ansible-playbook"), *words])
+        assert done.returncode == 0, done.stdout[-4000:]
+        return time.monotonic() - began
+
+    fixed = seconds(str(nothing), "-i", "localhost,")
+    whole = seconds("kiban.baremetal.plan", "-i", "inventories/lab")
+    print(f"plan of a finished rack: {whole:.1f} s, of which {fixed:.1f} s are the start of Ansible with one task")
+    assert whole < PLAN_SECONDS, f"{whole:.1f} s, of which {fixed:.1f} s are the start of Ansible"
 
 
 def test_the_plan_of_one_server() -> None:

@@ -29,6 +29,7 @@ def check_networks(draft: Draft) -> None:
     _switch_addresses(draft)
     _used_twice(draft)
     _pod_ranges(draft)
+    _discover(draft)
 
 
 def _read_networks(draft: Draft) -> None:
@@ -51,6 +52,21 @@ def read_network(draft: Draft, text: str | None, path: str) -> netaddr.IPNetwork
     if network.ip != network.network:
         draft.problem(path, f"{text} is an address inside a network", f"write the network: {network.cidr}")
     return network.cidr
+
+
+def _discover(draft: Draft) -> None:
+    given = draft.data.get("discover") or []
+    if not given:
+        return
+    # Late: few sites look for BMCs, and every filter loads the site.
+    from ...module_utils._bmc import BmcError
+    from ...module_utils._bmc.addresses import expand
+
+    for number, text in enumerate(given):
+        try:
+            expand([text])
+        except BmcError as exc:
+            draft.problem(f"discover[{number}]", str(exc))
 
 
 def _inside(draft: Draft, address: str, network: netaddr.IPNetwork, path: str, where: str) -> bool:

@@ -114,6 +114,7 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
         networks=networks,
         deploy=Deploy(deploy["address"], deploy["bmc_address"] or deploy["address"], deploy["port"]),
         limits=Limits(**{**limits, "max_unavailable": {"workers": "10%", **limits["max_unavailable"]}}),
+        discover=tuple(data["discover"]),
         profiles={name: _profile(name, raw) for name, raw in data["profiles"].items()},
         racks=tuple(Rack(rack["name"], rack["power_on_watts"]) for rack in data["racks"]),
         switches=tuple(Switch(rack=rack["name"], **switch) for rack in data["racks"] for switch in rack["switches"]),

@@ -222,6 +222,8 @@ class Site:
     networks: Mapping[str, Network]
     deploy: Deploy
     limits: Limits
+    discover: tuple[str, ...]
+    """Addresses, networks and ranges where BMCs may be that the model does not know."""
     profiles: Mapping[str, Profile]
     racks: tuple[Rack, ...]
     switches: tuple[Switch, ...]

@@ -19,7 +19,7 @@ from .objects import image_of, key_of
 from .stages import node_taints
 from .state import BmcState, HostState, SiteState
 
-__all__ = ["another_servers_bmc", "kube_proxy", "notices", "unknown_nodes"]
+__all__ = ["another_servers_bmc", "kube_proxy", "notices", "unknown_bmcs", "unknown_nodes"]
 
 _CLOCK_SECONDS = 5.0
 """Certificates and etcd bear a few seconds; more is a clock that nobody sets."""
@@ -41,6 +41,11 @@ def unknown_nodes(site: Site, state: SiteState) -> list[Notice]:
         return []  # Only some servers were asked for.
     message = "is a node of the cluster, but no server of the model"
     return [Notice(name, message) for name in sorted(state.cluster.nodes) if name not in names]
+
+
+def unknown_bmcs(state: SiteState) -> list[Notice]:
+    message = "is a BMC ({}), but of no server of the model. The playbook kiban.baremetal.discover describes it"
+    return [Notice(address, message.format(said)) for address, said in state.strangers.items()]
 
 
 def kube_proxy(site: Site, state: SiteState) -> list[Notice]:

@@ -152,3 +152,5 @@ class SiteState:
     """Control-plane servers that are not planned, but were asked because a planned one would be disrupted."""
     leases: Mapping[str, str] = field(default_factory=dict)
     """Server to who works on it now: another run."""
+    strangers: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of BMCs that are of no server of the model, each with what the BMC says it is."""

@@ -27,6 +27,7 @@ def site_vars(site: Site) -> dict[str, Any]:
         "networks": {name: _network(network) for name, network in site.networks.items()},
         "deploy": asdict(site.deploy),
         "limits": {**asdict(site.limits), "max_unavailable": dict(site.limits.max_unavailable)},
+        "discover": list(site.discover),
         "profiles": {name: _profile(profile) for name, profile in site.profiles.items()},
         "racks": [
             {

@@ -5,11 +5,14 @@
 
 Each address of WORK/targets.json is a server with a root of its own. The program runs in a fork, with the paths in it
 moved to that root; so the cost of a target, which no control host has to bear, is small enough for a thousand of them.
+Any other command, such as Ansible's, runs for real in namespaces of its own, on the root of a server that has a whole
+one (World.whole): with this machine's /usr, read-only, and stand-ins for systemctl and networkctl.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch  # noqa: F401  (what the program imports is there before the fork)
 import glob  # noqa: F401
 import hashlib  # noqa: F401
@@ -39,17 +42,57 @@ def moved(program: str, name: str, root: str, shared: str) -> str:
     return head + mark + rest
 
 
+_INSIDE = """\
+set -e
+mount --bind /usr "$1/usr"
+mount -o remount,bind,ro "$1/usr"
+mount --bind /dev "$1/dev"
+mount --bind "$1/own/var/lib/kubelet" "$1/var/lib/kubelet"
+exec unshare --pid --fork --kill-child --root="$1" --mount-proc /bin/sh -c "$2"
+"""
+
+
 class Targets:
     def __init__(self, work: Path) -> None:
         self.names: dict[str, str] = json.loads((work / "targets.json").read_text())
         self.work = work
         self.codes: dict[str, Any] = {}
 
-    async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
-        address = process.get_extra_info("sockname")[0]
+    async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        name = self.names[process.get_extra_info("sockname")[0]]
+        if process.command != "python3 -":
+            await self.run_inside(name, process)
+            return
         program = await process.stdin.read()
-        process.stdout.write(await self.run(self.names[address], program))
+        process.stdout.write((await self.run(name, program.decode())).encode())
         process.exit(0)
+
+    async def run_inside(self, name: str, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        root = f"{self.work}/roots/{name}"
+        if not os.path.isdir(f"{root}/own/pristine"):
+            process.stderr.write(f"{name} is no whole server: it knows only the reader's program\n".encode())
+            process.exit(1)
+            return
+        command = ["unshare", "--mount", "/bin/sh", "-c", _INSIDE, "sh", root, process.command or "true"]
+        environment = {"HOME": "/root", "PATH": "/own/bin:/usr/sbin:/usr/bin", "TARGET_ROOT": "/own", "LANG": "C.UTF-8"}
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
+        child = await asyncio.create_subprocess_exec(*command, env=environment, **pipes)
+
+        async def feed() -> None:
+            while data := await process.stdin.read(65536):
+                child.stdin.write(data)
+                await child.stdin.drain()
+            child.stdin.close()
+
+        feeding = asyncio.create_task(feed())
+        out, errors = await asyncio.gather(child.stdout.read(), child.stderr.read())
+        code = await child.wait()
+        feeding.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError):  # it may have ended without reading all
+            await feeding
+        process.stdout.write(out)
+        process.stderr.write(errors)
+        process.exit(code)
 
     async def run(self, name: str, program: str) -> str:
         # A server may have a root of its own also for what others share.
@@ -90,6 +133,7 @@ async def main(work: Path) -> None:
         server_host_keys=[(str(work / "host"), str(work / "host-cert.pub"))],
         authorized_client_keys=str(ssh / "id_ed25519.pub"),
         process_factory=Targets(work).serve,
+        encoding=None,
         gss_host=None,
     )
     print("ready", flush=True)

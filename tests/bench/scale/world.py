@@ -9,6 +9,7 @@ import base64
 import http.client
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options, connect
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubelet import kubelet_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
@@ -103,12 +105,46 @@ class World:
         self._write()
         with ExitStack() as stack:
             targets = [sys.executable, str(HERE / "targets.py"), str(self.work)]
-            stack.enter_context(process(targets, self.work / "targets.log"))
-            stack.enter_context(process(self._bmc_command(), self.work / "bmcs.log", cwd=CHECKOUT))
-            for kubelet_api in self._api():
-                stack.enter_context(kubelet_api)
+            self.processes = [
+                stack.enter_context(process(targets, self.work / "targets.log")),
+                stack.enter_context(process(self._bmc_command(), self.work / "bmcs.log", cwd=CHECKOUT)),
+            ]
+            self.processes += [stack.enter_context(part) for part in self._api()]
             self._nodes()
             yield self
+
+    def cpu_seconds(self) -> float:
+        """Processor time of everything that would be on other machines, with what has ended."""
+        ticks = 0
+        for one in self.processes:
+            after_name = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(int(value) for value in after_name[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def api_requests(self) -> int:
+        """Requests that the API server has answered, but for its own."""
+        text = self._ask("GET", "/metrics")[1].decode()
+        rows = [line for line in text.splitlines() if line.startswith("apiserver_request_total{")]
+        rows = [line for line in rows if 'resource="leases"' not in line]
+        return int(sum(float(line.rsplit(" ", 1)[1]) for line in rows))
+
+    def kubectl(self, *words: str) -> None:
+        command = [str(self.work / "bundle/bin/kubectl"), f"--kubeconfig={self.site_dir}/kubeconfig", *words]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def system(self) -> str:
+        """Identifier of the server in the tree of its simulated BMC."""
+        options = Options(self.site.servers[0].bmc.address, "kiban", PASSWORD, ca_path=str(self.work / "bmc-ca.pem"))
+        with connect(options) as bmc:
+            return str(bmc.resources.system()["Id"])
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context)
+        headers = {"Authorization": "Bearer admin", "Content-Type": "application/json"}
+        connection.request(method, path, json.dumps(body) if body else None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
     def _write(self) -> None:
         self.inventory.mkdir(parents=True)
@@ -166,8 +202,13 @@ class World:
         rows = [f"{unit} loaded active running {unit}" for unit in UNITS]
         rows += [f"unit{number}.service loaded inactive dead Some unit" for number in range(100)]
         put("units", "\n".join(rows) + "\n")
-        put("bin/systemctl", '#!/bin/sh\nwhile read -r line; do echo "$line"; done < "$TARGET_ROOT/units"\n')
-        (shared / "bin" / "systemctl").chmod(0o755)
+        quick = 'while read -r line; do echo "$line"; done < "$TARGET_ROOT/units"'
+        rest = 'exec /usr/bin/python3 "$TARGET_ROOT/bin/systemctl.py"'
+        put("bin/systemctl", f'#!/bin/sh\n[ "$1" = list-units ] || {rest} "$@"\n{quick}\n')
+        put("bin/networkctl", f'#!/bin/sh\n{rest} "$@"\n')
+        put("bin/systemctl.py", (HERE / "systemctl.py").read_text())
+        for name in ("systemctl", "networkctl"):
+            (shared / "bin" / name).chmod(0o755)
         self._hardware(put)
         self._network(put)
         roots = self.work / "roots"
@@ -185,6 +226,27 @@ class World:
         put("kubelet.conf", "", control)
         put("kiban/initialised", "", control)
         (self.work / "targets.json").write_text(json.dumps(names))
+
+    def whole(self, name: str) -> Path:
+        """A root in which any program can run, with nothing that is another server's too."""
+        root, own = self.work / "roots" / name, self.work / "roots" / name / "own"
+        if own.exists():
+            return root
+        shutil.copytree(self.work / "root", own, symlinks=True)
+        for part in ("sys/class/net", "proc/net"):
+            shutil.copytree(own / part, own / "pristine" / part, symlinks=True)
+        for part in ("kiban", "kubernetes", "systemd/system"):
+            place = root / "etc" / part
+            if place.is_symlink():
+                place.unlink()
+                shutil.copytree(self.work / "root" / "etc" / part, place, symlinks=True)
+        for part in ("usr", "dev", "proc", "tmp", "root", "var/lib/kubelet"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        for part in ("bin", "sbin", "lib", "lib64"):
+            (root / part).symlink_to(f"usr/{part}")
+        (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+        (root / "etc" / "group").write_text("root:x:0:\n")
+        return root
 
     def _hardware(self, put: Any) -> None:
         mounts = []

@@ -489,6 +489,13 @@ def test_an_unknown_node_is_named_when_the_whole_site_is_planned() -> None:
     assert plan_for(running(), cluster=cluster).notices == ()
 
 
+def test_an_unknown_bmc_is_named() -> None:
+    state = SiteState(hosts={"node1": running()}, bmcs={"node1": ON}, cluster=CLUSTER, strangers={"192.0.2.40": "ACME"})
+    plan = make_plan(site(), INTENT, state)
+    assert [(n.server, n.message.partition(" but")[0]) for n in plan.notices] == [("192.0.2.40", "is a BMC (ACME),")]
+    assert plan.changes == () and plan.problems == ()
+
+
 def test_a_missing_data_disk_is_told() -> None:
     loaded = site()
     profile = loaded.profiles["compute"]
