@@ -21,7 +21,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 
 .NOTPARALLEL:
 .PHONY: help root packages .venv demo bundle image lab lab-absent site plan verify shell \
-        test lint unit switches sanity build-test conformance integration test-rack molecule test-newest bench-first-light \
+        test lint unit switches sanity build-test conformance third-parties integration test-rack molecule test-newest bench-first-light \
         bench-scan bench-faults bench-scale docs accept-tools supported lock clean
 
 help: ## this list
@@ -78,10 +78,13 @@ lint: .venv packages ## linters and type checks
 	ansible-lint
 
 # They have two cores to themselves: real switches beside other tests miss their times.
-SWITCHES = tests/unit/plugins/modules/test_switch_on_ovs.py tests/unit/plugins/plugin_utils/_fabric/test_cabling_on_lldpd.py
+SWITCHES = $(addprefix tests/unit/plugins/,modules/test_switch_on_ovs.py modules/test_host_network.py \
+           modules/test_fabric_playbook.py modules/test_switch_lag_on_ovs.py \
+           $(addprefix plugin_utils/_fabric/,test_cabling_on_lldpd.py test_frr_loads.py \
+           test_routed_servers.py))
 
 unit: .venv packages ## unit tests
-	pytest -n auto $(addprefix --ignore=,$(SWITCHES))
+	pytest -n auto --dist worksteal $(addprefix --ignore=,$(SWITCHES))
 
 switches: root .venv ## switch modules and cabling on real Open vSwitch, FRR and lldpd, where they are installed
 	pytest $(SWITCHES)
@@ -95,7 +98,18 @@ build-test: .venv ## build the collection, install it in an empty place, use it 
 conformance: .venv ## the BMC simulator against the DMTF's validators
 	@[ -x build/conformance/bin/rf_protocol_validator ] || { $(PYTHON) -m venv --clear build/conformance && \
 	    build/conformance/bin/pip -q install --require-hashes --no-deps -r requirements-conformance.txt; }
+	@[ -n "$${KIBAN_REDFISH_SCHEMAS:-}" ] || [ -d build/schemas/vendor ] || ! command -v cargo > /dev/null || { \
+	    mkdir -p build/schemas && cp tests/conformance/schemas.toml build/schemas/Cargo.toml && \
+	    cargo vendor -q --manifest-path build/schemas/Cargo.toml build/schemas/vendor > /dev/null; }
 	pytest tests/conformance
+
+# Of the system's Python, since libvirt's bindings are Debian's.
+third-parties: .venv packages ## the bmc_* modules on BMCs that others wrote: sushy-tools, VirtualBMC, ipmi_sim
+	@/usr/bin/python3 -c 'import ensurepip, libvirt' || { echo "Run: sudo apt-get install python3-libvirt python3-venv"; exit 1; }
+	@[ -e build/third-parties/complete ] || { /usr/bin/python3 -m venv --clear --system-site-packages build/third-parties && \
+	    build/third-parties/bin/pip -q --disable-pip-version-check install --ignore-installed --require-hashes --no-deps \
+	        -r requirements-third-parties.txt && touch build/third-parties/complete; }
+	pytest -rs $(addprefix tests/unit/plugins/modules/test_bmc_on_,sushy.py virtualbmc.py ipmi_sim.py)
 
 integration: root .venv ## the modules for Kubernetes against the bundle's own API server
 	pytest tests/integration
@@ -140,6 +154,7 @@ lock: ## resolve the lock files anew
 	$(UV) --python-version 3.13 requirements-newest.in -o requirements-newest.txt
 	$(UV) --python-version 3.11 requirements-conformance.in -o requirements-conformance.txt
 	$(UV) --python-version 3.11 requirements-accept.in -o requirements-accept.txt
+	$(UV) --python-version 3.11 --no-emit-package libvirt-python requirements-third-parties.in -o requirements-third-parties.txt
 
 lock: UV = build/uv/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --custom-compile-command 'make lock'

@@ -15,12 +15,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ..plugin_utils._drivers import cluster_dns, sds_local
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
-from ..plugin_utils._readers.cluster import read_cluster, with_pods
+from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._runs.leases import read_leases
-from ..plugin_utils._site.changes import Intent
+from ..plugin_utils._site.changes import CLUSTER, Intent
 from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.load import load_site
 from ..plugin_utils._site.model import Site, SiteError
@@ -116,6 +117,8 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
     """One entry a server that has anything to do: its groups, and the actions of each stage."""
     todo: dict[str, dict[str, list[str]]] = {}
     for change in plan.changes:
+        if change.server == CLUSTER:
+            continue  # Its objects are applied from the control host in every run.
         todo.setdefault(change.server, {}).setdefault(change.stage, []).append(change.action)
     return [
         {
@@ -142,22 +145,42 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
     with open(path, encoding="utf-8") as handle:
         image_id = json.load(handle)["node"]["id"]
     files = {server.name: digests(node_files(site, server, args["authorized_key"])) for server in site.servers}
+    bundle = _bundle(args["bundle_manifest"])
     return Intent(
         image_id=image_id,
         files=files,
         media_prefix=_media_prefix(site, args["site_dir"]),
         kubelet_config=kubelet_config(site),
-        runtime=_containerd(args["bundle_manifest"]),
+        # Empty where there is no bundle any more.
+        runtime=next((str(entry["version"]) for entry in bundle if entry["name"] == "containerd"), ""),
+        objects=objects(site, {entry["name"]: entry["reference"] for entry in bundle if entry["kind"] == "image"}),
     )
 
 
-def _containerd(path: str | None) -> str:
-    """Version of containerd in the bundle; empty where there is no bundle any more."""
+def _bundle(path: str | None) -> list[dict[str, Any]]:
     if not path or not os.path.exists(path):
-        return ""
+        return []
     with open(path, encoding="utf-8") as handle:
-        artifacts = json.load(handle)["artifacts"]
-    return next((str(entry["version"]) for entry in artifacts if entry["name"] == "containerd"), "")
+        artifacts: list[dict[str, Any]] = json.load(handle)["artifacts"]
+    return artifacts
+
+
+def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+    """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
+    found = cluster_dns.manifests(site, images["coredns"]) if "coredns" in images else []
+    drivers = {sds.driver for sds in site.cluster.sds}
+    if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
+        chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])
+        for obj in sds_local.manifests({}, chosen, site.cluster.endpoint):
+            if obj["kind"] in ("ConfigMap", "StorageClass"):
+                continue
+            if obj["kind"] == "Deployment":
+                template = obj["spec"]["template"]
+                del template["metadata"]["annotations"]
+                for container in template["spec"]["containers"]:
+                    del container["imagePullPolicy"]  # the role's own variable
+            found.append(obj)
+    return tuple(found)
 
 
 def _media_prefix(site: Site, site_dir: str) -> str:
@@ -175,12 +198,15 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     # Templates are resolved here, in one thread: Ansible's variables are not made for many.
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
-    with ThreadPoolExecutor(max_workers=3) as pool:
+    with ThreadPoolExecutor(max_workers=4) as pool:
         hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
         bmcs = pool.submit(read_bmcs, options)
-        cluster = pool.submit(read_cluster, args["kubectl"], os.path.join(args["site_dir"], "kubeconfig"))
+        kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
+        cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
+        there = pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
         leases = read_leases(args["site_dir"], os.getppid())
-        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=cluster.result(), leases=leases)
+        known = replace(cluster.result(), objects=there.result())
+        return SiteState(bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases)
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:

@@ -67,6 +67,12 @@ options:
     choices: [redfish, ipmi]
     default: redfish
     version_added: 0.1.0
+  quirks_path:
+    description:
+      - JSON file with a site's own entries for the quirk table, for BMCs that differ from the specification in a way
+        that this collection does not know yet. C(docs/bmc.md) says what it holds.
+    type: path
+    version_added: 0.1.0
 notes:
   - Run these modules on a host that reaches the BMC network, usually the control host (C(delegate_to=localhost)).
   - A request that changes something is sent once. When its answer is lost, the state is read again instead of sending

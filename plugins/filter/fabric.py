@@ -46,7 +46,7 @@ def switch_config(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def cabling_faults(
     data: Mapping[str, Any],
-    heard: Mapping[str, Sequence[Mapping[str, Any]]],
+    heard: Mapping[str, Sequence[Mapping[str, Any]] | None],
     silent: Iterable[str] = (),
     macs: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
@@ -54,13 +54,28 @@ def cabling_faults(
     ears = [
         Heard(device, one["port"], one.get("device"), one.get("device_port"), one.get("mac"))
         for device, neighbors in heard.items()
-        for one in neighbors
+        for one in neighbors or ()
     ]
+    devices = [*(switch.name for switch in site.switches), *(server.name for server in site.servers)]
+    silent = {*silent, *(name for name in devices if heard.get(name) is None)}
     known = {mac: (end[0], end[1]) for mac, end in (macs or {}).items()}
     faults = check_cabling(site, ears, silent, known)
     return [{**asdict(fault), "servers": list(fault.servers)} for fault in faults]
 
 
+def lost_sessions(after: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    established = "Established"
+    return sorted(
+        peer
+        for peer, told in before.items()
+        if told["state"] == established and peer in after and after[peer]["state"] != established
+    )
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"cabling_faults": cabling_faults, "switch_config": switch_config}
+        return {
+            "cabling_faults": cabling_faults,
+            "lost_sessions": lost_sessions,
+            "switch_config": switch_config,
+        }

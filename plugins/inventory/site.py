@@ -17,6 +17,8 @@ description:
   - A file with anything wrong in it is refused as a whole, with every problem by the path of its key.
   - Groups are C(servers), C(control_plane), C(workers), and C(rack_<name>) and C(profile_<name>), there with hyphens
     as underscores.
+  - The switches of the file are hosts too, in C(switches) and C(switches_<os>). They have C(ansible_host), their
+    management address, and C(kiban_switch). How to log in to them belongs in the variables of these groups.
   - Each host has C(ansible_host), its node address, and C(kiban_server), everything about the server in resolved form.
   - Group C(all) has C(kiban_site), the whole model in normal form, C(kiban_work), the work directory, and
     C(kiban_site_dir), the directory of this site in it.
@@ -82,10 +84,14 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 try:
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.check_servers import group_name
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site, SiteError
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site, SiteError, Switch
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plain import parse
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars, site_vars
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import (
+        server_vars,
+        site_vars,
+        switch_vars,
+    )
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
@@ -115,6 +121,8 @@ class InventoryModule(BaseInventoryPlugin):
         self._add_groups(site, work)
         for server in site.servers:
             self._add_server(site, server, work)
+        for switch in site.switches:
+            self._add_switch(switch)
 
     def _add_groups(self, site: Site, work: str) -> None:
         self.inventory.add_group("servers")
@@ -123,7 +131,8 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        self.inventory.add_group("left_alone")
+        for group in ("left_alone", "switches", "switches_linux", "todo_switches"):
+            self.inventory.add_group(group)
         for group in [group_name("rack", rack.name) for rack in site.racks]:
             self.inventory.add_group(group)
         for group in [group_name("profile", profile) for profile in site.profiles]:
@@ -147,6 +156,14 @@ class InventoryModule(BaseInventoryPlugin):
         self.inventory.set_variable(server.name, "ansible_host", server.addresses["node"])
         self.inventory.set_variable(server.name, "ansible_ssh_common_args", _ssh_args(site, server, work))
         self.inventory.set_variable(server.name, "kiban_server", server_vars(site, server))
+
+    def _add_switch(self, switch: Switch) -> None:
+        self.inventory.add_group(f"switches_{switch.os}")
+        self.inventory.add_host(switch.name)
+        for group in ("switches", f"switches_{switch.os}"):
+            self.inventory.add_child(group, switch.name)
+        self.inventory.set_variable(switch.name, "ansible_host", switch.address)
+        self.inventory.set_variable(switch.name, "kiban_switch", switch_vars(switch))
 
 
 def _load(loader: Any, path: str) -> Site:

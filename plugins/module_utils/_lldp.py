@@ -16,12 +16,12 @@ from collections.abc import Callable
 __all__ = ["neighbors", "neighbors_of"]
 
 
-def neighbors_of(socket: str, run: Callable[..., t.Any]) -> list[dict[str, t.Any]]:
-    """Of a running lldpd; none where there is no such daemon. `run` is AnsibleModule.run_command."""
+def neighbors_of(socket: str, run: Callable[..., t.Any]) -> list[dict[str, t.Any]] | None:
+    """Of a running lldpd; None where there is no such daemon. `run` is AnsibleModule.run_command."""
     if not os.path.exists(socket):
-        return []
+        return None
     code, out, _err = run(["lldpcli", "-u", socket, "-f", "json0", "show", "neighbors"])
-    return neighbors(json.loads(out or "{}")) if code == 0 else []
+    return neighbors(json.loads(out or "{}")) if code == 0 else None
 
 
 def neighbors(told: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:

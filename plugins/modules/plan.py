@@ -91,10 +91,10 @@ changes:
   returned: success
   contains:
     server:
-      description: Name of the server.
+      description: Name of the server; V((cluster\)) for stage C(services), which is of none.
       type: str
     stage:
-      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(join), C(labels).
+      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(services), C(join), C(labels).
       type: str
     action:
       description: How the stage acts on this server.

@@ -113,7 +113,7 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._switch_commit import Commit
+from ansible_collections.kiban.baremetal.plugins.module_utils._commit import Commit
 from ansible_collections.kiban.baremetal.plugins.module_utils._switch_lines import (
     FRR,
     OVS,

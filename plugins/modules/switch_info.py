@@ -11,7 +11,7 @@ short_description: Ports, neighbours and BGP sessions of a switch that runs Linu
 version_added: 0.1.0
 description:
   - Reads what a switch with Open vSwitch and FRR has and sees. Nothing is changed.
-  - Neighbours are those that C(lldpd) heard. Without it the list is empty.
+  - Neighbours are those that C(lldpd) heard.
 extends_documentation_fragment:
   - kiban.baremetal.attributes
   - kiban.baremetal.switch
@@ -52,7 +52,7 @@ ports:
   type: dict
   sample: {"swp1": {"mac": "52:54:00:aa:bb:01", "mtu": 1500, "up": true}}
 neighbors:
-  description: What LLDP heard, one entry for each neighbour.
+  description: What LLDP heard, one entry for each neighbour; none where C(lldpd) does not run.
   returned: always
   type: list
   elements: dict

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The well-behaved BMC of the simulator against the DMTF's own validators. `make conformance` installs them.
 
-The service validator needs the CSDL schemas of DSP8010. It fetches them from dmtf.org into build/redfish-schemas, or
-takes those in the directory KIBAN_REDFISH_SCHEMAS.
+The service validator needs the CSDL schemas of DSP8010: those in the directory KIBAN_REDFISH_SCHEMAS, else those that
+`make conformance` fetched with cargo, else it fetches them from dmtf.org into build/redfish-schemas.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ BIN = CHECKOUT / "build" / "conformance" / "bin"
 
 init_plugin_loader([str(CHECKOUT / ".ansible" / "collections")])
 
+# SHA-256 of the package that schemas.toml names.
+SCHEMAS = "12b683cd72e1962b4ae64a03641ac846f981db4a97bb082fa9340b23a2b983b1"
 # Assertion of the protocol validator -> why a warning is accepted. Failures never are.
 WAIVED = {
     "RESP_HEADERS_X_AUTH_TOKEN": "two statistical tests at 1 % each: a random token in fifty is called not random",
@@ -98,6 +100,11 @@ def schemas() -> tuple[Path, list[str]]:
     if given:
         assert list(Path(given).glob("ServiceRoot_v1.xml")), f"KIBAN_REDFISH_SCHEMAS={given} has no ServiceRoot_v1.xml"
         return Path(given), ["--skipschema"]
+    vendored = CHECKOUT / "build" / "schemas" / "vendor" / "nv-redfish-schema"
+    if vendored.is_dir():
+        checksum = json.loads((vendored / ".cargo-checksum.json").read_text())["package"]
+        assert checksum == SCHEMAS, "this is not the package whose checksum is known"
+        return vendored / "redfish-csdl" / "csdl", ["--skipschema"]
     place = CHECKOUT / "build" / "redfish-schemas"
     return place, ["--skipschema"] if list(place.glob("ServiceRoot_v1.xml")) else []
 

@@ -12,13 +12,19 @@ from typing import Any
 
 import jinja2
 import pytest
+import yaml
 
+from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
     Images,
     manifests,
     with_unread_nodes,
 )
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.cluster import read_objects
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.objects import differences
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
 
 RunModule = Callable[..., dict[str, Any]]
@@ -152,6 +158,36 @@ def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
         "Deployment/local-path-provisioner",
         "StorageClass/kiban-local",
     }
+
+
+def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule) -> None:
+    """What was applied does not differ, whatever the server adds; what somebody changes then does, and only that."""
+    images = {"coredns": "coredns:x", "local-path-provisioner": "provisioner:x", "agnhost": "helper:x"}
+    site = load_site(yaml.safe_load((CHECKOUT / "inventories/lab/site.yml").read_text()))
+    chosen = Images(images["local-path-provisioner"], images["agnhost"])
+    nodes = {"node1": ["/var/lib/kiban/local/A"]}
+    applied = [*cluster_dns.manifests(site, images["coredns"]), *manifests(nodes, chosen, site.cluster.endpoint)]
+    run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+
+    def differing() -> list[str]:
+        live = read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted)
+        assert live is not None
+        return [f"{name}: {field}" for name, fields in differences(wanted, live) for field, _have, _want in fields]
+
+    wanted = objects(site, images)
+    assert {obj["kind"] for obj in wanted} >= {"ConfigMap", "Deployment", "Service", "ClusterRole", "Namespace"}
+    assert differing() == []
+    cluster.run("-n", "kube-system", "set", "image", "deployment/coredns", "coredns=other:y")
+    cluster.run("-n", "kiban-storage", "set", "image", "deployment/local-path-provisioner", "*=other:y")
+    cluster.run("-n", "kube-system", "delete", "service", "kube-dns")
+    place = "spec.template.spec.containers"
+    assert differing() == [
+        f"Deployment kube-system/coredns: {place}[coredns].image",
+        "Service kube-system/kube-dns: ",
+        f"Deployment kiban-storage/local-path-provisioner: {place}[local-path-provisioner].image",
+    ]
+    run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+    assert differing() == []
 
 
 @pytest.mark.parametrize("name", ["web", "volume"])

@@ -30,6 +30,7 @@ def bmc_argument_spec(**own: dict[str, t.Any]) -> dict[str, t.Any]:
         "fingerprint": {"type": "str"},
         "timeout": {"type": "float", "default": 30},
         "driver": {"type": "str", "choices": list(DRIVERS), "default": "redfish"},
+        "quirks_path": {"type": "path"},
         **own,
     }
 

@@ -25,6 +25,7 @@ from .message import hide_credentials
 from .network import Network
 from .options import DRIVERS, Options
 from .power import Power, power_state
+from .quirk import load
 from .resource import Resources, dig, text
 from .secure_boot import BootSettings
 from .sensors import read_sensors
@@ -105,9 +106,10 @@ class Bmc:
 
     def hardware(self, subset: t.Collection[str] = SUBSETS) -> dict[str, t.Any]:
         """The normalised record of the server, as bmc_info documents it."""
-        record = Hardware(self.resources).read(subset)
-        if "sensors" in subset:
-            record["sensors"] = read_sensors(self.resources)
+        with self.resources.lenient():
+            record = Hardware(self.resources).read(subset)
+            if "sensors" in subset:
+                record["sensors"] = read_sensors(self.resources)
         return {**record, "requests": self.requests}
 
 
@@ -117,7 +119,8 @@ def connect(options: Options, quirks: t.Sequence[t.Mapping[str, t.Any]] = ()) ->
         from .ipmi import IpmiBmc  # it builds on what is above
 
         return IpmiBmc(options)
-    return Bmc(options, quirks)
+    own = load(options.address, options.quirks_path) if options.quirks_path else ()
+    return Bmc(options, (*quirks, *own))
 
 
 def _uuid(system: t.Mapping[str, t.Any]) -> str | None:

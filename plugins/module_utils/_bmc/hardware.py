@@ -89,7 +89,7 @@ class Hardware:
 
     def _with_lldp_table(self, ports: list[Json], system: Json, table: t.Mapping[str, t.Any]) -> list[Json]:
         place = f"{_uri(system)}{table['path']}"
-        rows = {row.get(table["port"]): row for row in self._resources.members(place, guessed=True)}
+        rows = {text(row.get(table["port"])): row for row in self._resources.members(place, guessed=True)}
         for port in ports:
             row = rows.get(port["id"], {})
             chassis, name = text(row.get(table["chassis_id"])), text(row.get(table["port_id"]))
@@ -183,10 +183,11 @@ class Hardware:
                     volumes.setdefault(_uri(body), volume_of(body, name))
         for body in self._drives_of_chassis(system, drives):
             _add_drive(drives, body, ident({"@odata.id": link(body.get("Links"), "Storage")}))
-        if not controllers and not drives:
-            controllers, simple = self._simple_storage(system)
-            return {"controllers": controllers, "drives": simple, "volumes": []}
-        return {"controllers": controllers, "drives": list(drives.values()), "volumes": list(volumes.values())}
+        found = list(drives.values())
+        if not found:
+            simple, found = self._simple_storage(system)
+            controllers = controllers or simple
+        return {"controllers": controllers, "drives": found, "volumes": list(volumes.values())}
 
     def _drives_at_hand(self, system: Json, storage: Json) -> bool:
         """Whether the drives of this storage need no request of its own. One to the chassis they are in serves all."""
@@ -363,7 +364,6 @@ def controller_of(body: Json, storage: Json, siblings: int) -> Json:
     """A controller of a storage subsystem, or of SimpleStorage, which says nothing but a name."""
     name = ident(storage)
     own = text(body.get("MemberId")) or text(body.get("Id"))
-    protocols = body.get("SupportedDeviceProtocols")
     return {
         "id": f"{name}/{own}" if siblings > 1 else name,
         "storage": name,
@@ -372,7 +372,7 @@ def controller_of(body: Json, storage: Json, siblings: int) -> Json:
         "model": text(body.get("Model")),
         "serial_number": text(body.get("SerialNumber")),
         "firmware_version": text(body.get("FirmwareVersion")),
-        "protocols": [str(item) for item in protocols] if isinstance(protocols, list) else [],
+        "protocols": texts(body.get("SupportedDeviceProtocols")) or [],
         "health": health(body) if body else health(storage),
     }
 
@@ -421,11 +421,10 @@ def firmware_of(body: Json) -> Json:
 def boot_of(system: Json) -> Json:
     boot = system.get("Boot")
     boot = boot if isinstance(boot, dict) else {}
-    order = boot.get("BootOrder")
-    has_override = "BootSourceOverrideEnabled" in boot or "BootSourceOverrideTarget" in boot
+    has_override = text(boot.get("BootSourceOverrideEnabled")) or text(boot.get("BootSourceOverrideTarget"))
     return {
         "mode": lower(boot.get("BootSourceOverrideMode")),
-        "order": [str(item) for item in order] if isinstance(order, list) else None,
+        "order": texts(boot.get("BootOrder")),
         "override": parse_override(boot).as_dict() if has_override else None,
     }
 
@@ -531,6 +530,11 @@ def number(value: t.Any) -> float | None:
 def whole(value: t.Any) -> int | None:
     found = number(value)
     return round(found) if found is not None else None
+
+
+def texts(value: t.Any) -> list[str] | None:
+    """The texts of a list; None where there is no list."""
+    return [item for item in map(text, value) if item] if isinstance(value, list) else None
 
 
 def lower(value: t.Any) -> str | None:

@@ -89,7 +89,10 @@ class IpmiTool:
                 self._suites.pop(0)
                 continue
             if command[0] != "raw" and "Unable to establish" in ended.stderr:
-                self.raw(0x06, 0x01)  # says why
+                suites = len(self._suites)
+                self.raw(0x06, 0x01)  # says why, or finds the other suite
+                if len(self._suites) < suites:
+                    continue
             raise failure_of(self.address, f"ipmitool {' '.join(command)}", ended.stdout + ended.stderr, once)
 
     def _start(self, command: t.Sequence[str], once: bool) -> subprocess.CompletedProcess[str]:
@@ -160,7 +163,9 @@ def failure_of(address: str, request: str, said: str, once: bool) -> BmcError:
 
 
 def _wants_other_suite(said: str) -> bool:
-    return bool(re.search(r"open session response.*(invalid|illegal|no matching|no cipher)", said, re.IGNORECASE))
+    # Some BMCs refuse a suite, others answer with the one that they have.
+    refused = r"open session response.*(invalid|illegal|no matching|no cipher)|algorithm .* is not what we requested"
+    return bool(re.search(refused, said, re.IGNORECASE))
 
 
 def _place(options: Options) -> tuple[str, int]:

@@ -35,6 +35,7 @@ class Options:
     timeout: float = 30.0
     connect_timeout: float = 10.0
     driver: str = "redfish"
+    quirks_path: str | None = None
     # session: log in where the service offers it; basic: credentials with every request.
     auth: str = "session"
 

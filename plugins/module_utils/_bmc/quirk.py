@@ -10,12 +10,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
+import os
 import re
 import typing as t
 
+from .errors import BmcOptionError
 from .quirk_table import QUIRKS
 
-__all__ = ("Behaviour", "Identity", "behaviour_of", "matching")
+__all__ = ("OF_MANAGER", "Behaviour", "Identity", "asks_for_manager", "behaviour_of", "load", "matching")
+
+# Conditions on the firmware of the BMC: from this version on, and before that one.
+_RANGE = ("firmware_from", "firmware_below")
+# Conditions that only its Manager resource tells.
+OF_MANAGER = ("manager", "firmware", *_RANGE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +41,15 @@ class Identity:
     firmware: str = ""  # Manager.FirmwareVersion
 
     @classmethod
-    def of(cls, root: t.Mapping[str, t.Any], system: t.Mapping[str, t.Any] | None = None) -> Identity:
+    def of(
+        cls,
+        root: t.Mapping[str, t.Any],
+        system: t.Mapping[str, t.Any] | None = None,
+        manager: t.Mapping[str, t.Any] | None = None,
+    ) -> Identity:
         oem = root.get("Oem")
         oem_name = next(iter(oem), "") if isinstance(oem, dict) else ""
-        system = system or {}
+        system, manager = system or {}, manager or {}
         return cls(
             vendor=_text(root.get("Vendor")) or oem_name,
             product=_text(root.get("Product")),
@@ -43,6 +57,8 @@ class Identity:
             manufacturer=_text(system.get("Manufacturer")),
             model=_text(system.get("Model")),
             system=_text(system.get("@odata.id")).rstrip("/").rsplit("/", 1)[-1],
+            manager=_text(manager.get("Model")),
+            firmware=_text(manager.get("FirmwareVersion")),
         )
 
 
@@ -103,11 +119,82 @@ def behaviour_of(identity: Identity, extra: t.Iterable[t.Mapping[str, t.Any]] = 
     return behaviour
 
 
+def asks_for_manager(identity: Identity, extra: t.Iterable[t.Mapping[str, t.Any]] = ()) -> bool:
+    """Whether an entry applies or not by what only the manager tells, which costs a request."""
+    for entry in (*QUIRKS, *extra):
+        others = {name: value for name, value in entry["match"].items() if name not in OF_MANAGER}
+        if len(others) < len(entry["match"]) and (not others or _applies(others, identity)):
+            return True
+    return False
+
+
+def load(address: str, path: str) -> tuple[t.Mapping[str, t.Any], ...]:
+    """A site's own entries, from a JSON file."""
+    place = os.path.expanduser(path)
+    try:
+        return _loaded(place, os.stat(place).st_mtime_ns)
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        raise BmcOptionError(
+            address, f"the file of quirks {path} cannot be used: {why}", hint="docs/bmc.md says what it holds"
+        ) from exc
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(place: str, _mtime: int) -> tuple[t.Mapping[str, t.Any], ...]:
+    with open(place, encoding="utf-8") as file:
+        entries = json.load(file)
+    if not isinstance(entries, list):
+        raise ValueError("it is not a list")
+    for number, entry in enumerate(entries, 1):
+        problem = _problem(entry)
+        if problem:
+            name = entry.get("name") if isinstance(entry, dict) else None
+            raise ValueError(f"entry {name or number}: {problem}")
+    return tuple(entries)
+
+
+def _problem(entry: t.Any) -> str | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("match"), dict) or not entry["match"]:
+        return "it has no match"
+    if not isinstance(entry.get("behaviour"), dict):
+        return "it has no behaviour"
+    conditions = [field.name for field in dataclasses.fields(Identity)] + list(_RANGE)
+    for name, pattern in entry["match"].items():
+        if name not in conditions:
+            return f"match has {name}; it knows {', '.join(conditions)}"
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as exc:
+            return f"match.{name} is no regular expression ({exc})"
+        if name in _RANGE and not _version(pattern):
+            return f"match.{name} is no version"
+    defaults = dataclasses.asdict(Behaviour())
+    for name, value in entry["behaviour"].items():
+        if name not in defaults:
+            return f"behaviour has {name}; it knows {', '.join(defaults)}"
+        kinds = (list, tuple) if isinstance(defaults[name], (list, tuple)) else type(defaults[name])
+        if not isinstance(value, kinds):
+            return f"behaviour.{name} has to be a {type(defaults[name]).__name__}"
+    return None
+
+
 def _applies(match: t.Mapping[str, str], identity: Identity) -> bool:
     """All conditions hold. A value that is not known does not match, so a quirk never applies by accident."""
-    return bool(match) and all(
-        re.search(pattern, getattr(identity, name), re.IGNORECASE) for name, pattern in match.items()
-    )
+    return bool(match) and all(_holds(name, wanted, identity) for name, wanted in match.items())
+
+
+def _holds(name: str, wanted: str, identity: Identity) -> bool:
+    if name not in _RANGE:
+        return bool(re.search(wanted, getattr(identity, name), re.IGNORECASE))
+    found, bound = _version(identity.firmware), _version(wanted)
+    return bool(found) and (found >= bound if name == "firmware_from" else found < bound)
+
+
+def _version(said: str) -> tuple[int, ...]:
+    """The numbers of a version, in order. Of several words the first that has a dot counts."""
+    words = re.findall(r"\d+(?:\.\d+)+", said) or re.findall(r"\d+", said)
+    return tuple(int(number) for number in words[0].split(".")) if words else ()
 
 
 def _text(value: t.Any) -> str:

@@ -9,12 +9,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import typing as t
 
-from .errors import BmcAuthError, BmcBusy, BmcDenied, BmcNotFound, BmcRefused, BmcTimeout, BmcUnsupported
-from .quirk import Behaviour, Identity, behaviour_of
+from .errors import (
+    BmcAuthError,
+    BmcBadAnswer,
+    BmcBusy,
+    BmcDenied,
+    BmcNotFound,
+    BmcRefused,
+    BmcTimeout,
+    BmcUnsupported,
+)
+from .quirk import Behaviour, Identity, asks_for_manager, behaviour_of
 from .session import Session
 
 __all__ = ("Json", "Resources", "as_list", "complete", "dig", "link", "links", "text")
@@ -38,6 +48,7 @@ class Resources:
         self._etags: dict[str, str] = {}
         self._system_uri: str | None = None
         self._behaviour: tuple[Json | None, Behaviour] | None = None
+        self._lenient = False
 
     # -- single resources
 
@@ -46,6 +57,8 @@ class Resources:
         if fresh or key not in self._cache:
             answer = self.session.get(uri, timeout)
             body = answer.json
+            if text(body.get("@odata.id")) is None:
+                body["@odata.id"] = uri  # it must have one by the specification, and this is what names it
             self._keep(uri, body)
             if answer.etag:
                 self._etags[key] = answer.etag
@@ -57,6 +70,11 @@ class Resources:
             return None
         try:
             return self.get(uri)
+        except BmcBadAnswer as exc:
+            if not self._lenient:
+                raise
+            self.session.notes.append(f"{uri} could not be read and is left out: {exc.message}")
+            return None
         except BmcRefused as exc:
             # Busy is not absent, and a login that is not accepted is not a missing part.
             if isinstance(exc, BmcBusy) or (isinstance(exc, BmcAuthError) and not isinstance(exc, BmcDenied)):
@@ -64,6 +82,15 @@ class Resources:
             if exc.status != 404:
                 self.session.notes.append(f"{uri} could not be read and is left out: {exc.message}")
             return None
+
+    @contextlib.contextmanager
+    def lenient(self) -> t.Iterator[None]:
+        """For reports, from which nothing is decided: a part that is not JSON is missing, as one that is refused is."""
+        self._lenient = True
+        try:
+            yield
+        finally:
+            self._lenient = False
 
     def etag(self, uri: str) -> str | None:
         header = self._etags.get(_key(uri))
@@ -151,14 +178,14 @@ class Resources:
 
     def with_children(self, uri: str, name: str) -> Json:
         """A resource with the resources of its list `name` inside where $expand gives them, else as it is."""
-        kind = "one of " + uri.rstrip("/").rsplit("/", 2)[-2]
+        kind = "one of " + _kind(uri.rstrip("/").rpartition("/")[0])
         if not self._may_expand(kind):
             return self.get(uri)
         try:
             body = self.session.get(f"{uri}?{self._expand_query()}").json
         except BmcBusy:
             return self.get(uri)
-        except (BmcRefused, BmcTimeout):
+        except (BmcBadAnswer, BmcRefused, BmcTimeout):
             self._remember_lie(uri, kind)
             return self.get(uri)
         children = as_list(body.get(name))
@@ -213,7 +240,7 @@ class Resources:
             return None
         except BmcAuthError:
             raise
-        except (BmcRefused, BmcTimeout):
+        except (BmcBadAnswer, BmcRefused, BmcTimeout):
             self._remember_lie(uri, _kind(uri))
             return None
         whole = not isinstance(declared, int) or declared == len(found)
@@ -265,6 +292,10 @@ class Resources:
         system = self._known_system()
         if self._behaviour is None or self._behaviour[0] is not system:
             self._behaviour = (system, _behaviour_of(self.identity, self._extra_quirks))
+            if system is not None and asks_for_manager(self.identity, self._extra_quirks):
+                # What is known so far holds while the manager is read.
+                identity = Identity.of(self.session.root, system, next(iter(self.managers()), None))
+                self._behaviour = (system, _behaviour_of(identity, self._extra_quirks))
         return self._behaviour[1]
 
     @property
@@ -292,8 +323,12 @@ class Resources:
             body = self._choose_system(self.members(collection, needed=True))
         self._system_uri = str(body.get("@odata.id") or named)
         self._keep(self._system_uri, body)
+        if "PowerState" in body:
+            return body
         # Optional by the schema, but where it can be switched it must say so: an expansion may have cut it off.
-        return body if "PowerState" in body else self.get(self._system_uri, fresh=True)
+        with contextlib.suppress(BmcNotFound):  # it has another URI than it says
+            body = self.get(self._system_uri, fresh=True)
+        return body
 
     def _choose_system(self, found: list[Json]) -> Json:
         """Some BMCs list more than servers, so only what can be switched on and off counts."""
@@ -355,7 +390,7 @@ def as_list(value: t.Any) -> list[Json]:
 def complete(member: Json, required: t.Sequence[str] = ()) -> bool:
     """Whether this is the resource itself, not only a reference to it or a part of it."""
     # Every resource has these three by the specification, so an expanded member without them was cut short.
-    whole = "Id" in member and "Name" in member and "@odata.id" in member
+    whole = "Id" in member and "Name" in member and text(member.get("@odata.id")) is not None
     return whole and all(name in member for name in required) if required else whole
 
 

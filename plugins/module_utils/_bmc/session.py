@@ -14,15 +14,18 @@ lost, that is raised as BmcBusy or BmcUncertain, and the caller reads the state 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import email.utils
 import json
+import re
 import time
 import typing as t
 import urllib.parse
 
 from .errors import (
     BmcAuthError,
+    BmcBadAnswer,
     BmcBusy,
     BmcDenied,
     BmcError,
@@ -47,6 +50,8 @@ _REPEATABLE_STATUS = (429, 502, 503, 504)
 # A BMC that has no SessionService, or no free session, answers the login so; basic authentication may still work.
 _NO_SESSIONS_STATUS = (404, 405, 410, 429, 501, 503)
 _NO_SESSIONS_IDS = ("SessionLimitExceeded", "RAC0218")
+_PLAIN = re.compile(r"[!-~]+")  # what a request line takes as it is
+_RESERVED = "!#$%&'()*+,/:;=?@[]~"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +174,8 @@ class Session:
             location = answer.headers.get("location")
             if not location and isinstance(answer.loose, dict):
                 location = answer.loose.get("@odata.id")
-            self._session_uri = _path_of(str(location)) if location else None
+            with contextlib.suppress(ValueError):
+                self._session_uri = _path_of(str(location)) if location else None
             if self._session_uri is None:
                 self.notes.append(
                     "the BMC did not say which session it opened, so it cannot be closed; it ends by its time-out"
@@ -394,7 +400,14 @@ class Session:
 
     def _own(self, uri: str) -> str:
         """Only ever talk to the BMC that was named: of an absolute URL, only the path is used."""
-        path = _path_of(uri)
+        try:
+            path = _path_of(uri)
+        except ValueError as exc:
+            raise BmcBadAnswer(
+                self.address,
+                f"it names a resource by {uri!r}, which is no URI ({exc})",
+                hint="This is a defect of the BMC; newer firmware may help",
+            ) from exc
         return path if path.startswith("/") else ROOT + path
 
     def _deadline(self, timeout: float | None = None) -> float:
@@ -480,4 +493,6 @@ def retry_after_seconds(header: str | None) -> float | None:
 def _path_of(uri: str) -> str:
     """Path and query of a URI. A fragment points into a resource and is not sent."""
     parts = urllib.parse.urlsplit(uri)
-    return parts.path + (f"?{parts.query}" if parts.query else "")
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    # Some BMCs name resources with spaces, as they are.
+    return path if _PLAIN.fullmatch(path) else urllib.parse.quote(path, safe=_RESERVED, errors="replace")

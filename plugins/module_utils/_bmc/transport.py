@@ -17,7 +17,6 @@ import functools
 import gzip
 import hashlib
 import hmac
-import http.client
 import io
 import json
 import os
@@ -30,10 +29,9 @@ import typing as t
 
 from .errors import BmcBadAnswer, BmcOptionError, BmcTlsError, BmcUnreachable
 from .options import Endpoint, Options
+from .wire import MAX_BODY, Malformed, Unsendable, Wire
 
 __all__ = ("Answer", "Lost", "Transport")
-
-MAX_BODY = 64 * 1024 * 1024
 
 
 class Lost(Exception):
@@ -67,7 +65,7 @@ class Answer:
         """The JSON body, or None where there is none that can be read. For error bodies."""
         try:
             return json.loads(self.body.decode("utf-8", "replace")) if self.body.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     @property
@@ -97,8 +95,7 @@ class Transport:
         self.connections = 0
         self._options = options
         self._fingerprint = self._normalised_fingerprint(options.fingerprint)
-        self._wire: _Wire | None = None
-        self._http: http.client.HTTPConnection | None = None
+        self._wire: Wire | None = None
 
     def exchange(
         self,
@@ -109,35 +106,36 @@ class Transport:
         deadline: float,
     ) -> Answer:
         """Send one request and read its answer until `deadline` (time.monotonic())."""
-        if self._http is not None and self._peer_closed():
+        if self._wire is not None and self._peer_closed():
             self.drop()
-        if self._http is None:
-            self._connect(deadline)
-        if self._http is None or self._wire is None:
-            raise AssertionError
-        self._wire.deadline = deadline
+        wire = self._wire or self._connect(deadline)
+        wire.deadline = deadline
         request = f"{method} {path}"
         self.requests += 1
         try:
-            self._http.request(method, path, body=body, headers=dict(headers))
-            response = self._http.getresponse()
-            data = self._read(response)
-        except (OSError, http.client.HTTPException) as exc:
+            wire.send(method, path, headers, body)
+            status, found, data = wire.receive()
+        except Unsendable as exc:
+            self.requests -= 1
+            raise BmcBadAnswer(
+                self.address,
+                f"{request} was not sent: the value of {exc}, which the BMC gave, cannot be sent in a header",
+                hint="This is a defect of the BMC; newer firmware may help",
+                request=request,
+            ) from exc
+        except (OSError, Malformed) as exc:
             self.drop()
             timed_out = isinstance(exc, (socket.timeout, TimeoutError))
             raise Lost("no answer in time" if timed_out else _reason(exc), timed_out) from exc
-        found = {name.lower(): value for name, value in response.getheaders()}
-        if response.will_close:
+        if not wire.reusable:
             self.drop()
         if found.get("content-encoding", "").lower() == "gzip":
             data = self._gunzip(data, request)
-        return Answer(self.address, request, response.status, found, data)
+        return Answer(self.address, request, status, found, data)
 
     def peer_fingerprint(self, deadline: float) -> str | None:
         """SHA-256 of the certificate that the BMC presents; None without TLS. Connects, and sends nothing."""
-        if self._wire is None:
-            self._connect(deadline)
-        sock = self._wire.sock if self._wire is not None else None
+        sock = (self._wire or self._connect(deadline)).sock
         if not isinstance(sock, ssl.SSLSocket):
             return None
         return hashlib.sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
@@ -149,16 +147,13 @@ class Transport:
 
     def drop(self) -> None:
         """Close the connection; the next request opens another."""
-        http_connection, wire = self._http, self._wire
-        self._http = self._wire = None
-        if http_connection is not None:
-            http_connection.close()
+        wire, self._wire = self._wire, None
         if wire is not None:
             wire.sock.close()
 
     # -- below: opening a connection
 
-    def _connect(self, deadline: float) -> None:
+    def _connect(self, deadline: float) -> Wire:
         host, port = self.endpoint.host, self.endpoint.port
         context = self._context() if self.endpoint.tls else None
         allowed = max(0.05, min(self._options.connect_timeout, deadline - time.monotonic()))
@@ -186,11 +181,8 @@ class Transport:
             raw.close()
             raise
         self.connections += 1
-        self._wire = _Wire(sock)
-        self._http = http.client.HTTPConnection(host, port)
-        self._http.sock = self._wire
-        # A reconnect has to come through _connect(), which verifies; never through http.client.
-        self._http.auto_open = 0
+        self._wire = Wire(sock)
+        return self._wire
 
     def _context(self) -> ssl.SSLContext:
         options = self._options
@@ -296,15 +288,6 @@ class Transport:
         except OSError:
             return True
 
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
-        data = response.read(MAX_BODY + 1)
-        if len(data) > MAX_BODY:
-            raise http.client.HTTPException(f"the answer is larger than {MAX_BODY // 1024 // 1024} MiB")
-        if response.length:
-            # Read in one piece up to a limit, http.client does not mind that the end is missing.
-            raise http.client.IncompleteRead(data, response.length)
-        return data
-
     def _gunzip(self, data: bytes, request: str) -> bytes:
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
@@ -341,65 +324,9 @@ def _cached_context(verify: bool, ca_path: str | None, mtime: int) -> ssl.SSLCon
     return context
 
 
-class _Wire:
-    """Stands in for a socket towards http.client, so that one deadline covers all its reads and writes."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.deadline = 0.0
-        self._readers = 0
-        self._closing = False
-
-    def arm(self) -> None:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("deadline")
-        self.sock.settimeout(left)
-
-    def sendall(self, data: bytes) -> None:
-        self.arm()
-        self.sock.sendall(data)
-
-    def makefile(self, _mode: str, *_args: t.Any) -> io.BufferedReader:
-        self._readers += 1
-        return io.BufferedReader(_Reader(self))
-
-    def close(self) -> None:
-        """http.client calls this before the body of a last answer is read, so the end waits for its reader."""
-        self._closing = True
-        self._end()
-
-    def reader_closed(self) -> None:
-        self._readers -= 1
-        self._end()
-
-    def _end(self) -> None:
-        if self._closing and self._readers == 0:
-            self.sock.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, wire: _Wire) -> None:
-        self._wire = wire
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: t.Any) -> int:
-        self._wire.arm()
-        return self._wire.sock.recv_into(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._wire.reader_closed()
-
-
 def _reason(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLError):
         return (exc.reason or str(exc)).replace("_", " ").lower()
-    if isinstance(exc, http.client.RemoteDisconnected):
-        return "the BMC closed the connection without an answer"
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror.lower()
     return str(exc) or type(exc).__name__

@@ -20,6 +20,7 @@ BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
 _Section = tuple[str, list[tuple[str, object]]]
 
+_NOTHING_ELSE: list[tuple[str, object]] = [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]
 _MODE_SETTINGS: dict[str, list[tuple[str, object]]] = {
     "802.3ad": [("LACPTransmitRate", "fast"), ("TransmitHashPolicy", "layer3+4"), ("MinLinks", 1)],
     "balance-xor": [("TransmitHashPolicy", "layer3+4")],
@@ -45,31 +46,53 @@ def cni_config(site: Site, server: Server) -> str:
 
 
 def networkd_files(site: Site, server: Server) -> dict[str, str]:
-    """Path to content, for systemd-networkd 257 or newer."""
-    network = site.networks["node"]
+    """Path to content, for systemd-networkd 257 or newer.
+
+    All networks of the server are on one bond: tagged ones as devices of their own, the others on the bond itself.
+    """
+    node = site.networks["node"]
+    networks = [node, *(site.networks[name] for name in server.addresses if name != "node")]
     bond = site.profiles[server.profile].network
-    device = f"{BOND}.{network.tag}" if network.tag is not None else BOND
+    mtu = max(network.mtu for network in networks)
     files = {
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
-        f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, network),
-        f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, network),
+        f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, mtu),
+        f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, mtu, heard=bool(server.cables)),
     }
-    if network.tag is not None:
-        files[f"{_DIRECTORY}/10-{device}.netdev"] = _text(
+    tagged = [network for network in networks if network.tag is not None]
+    for network in tagged:
+        files[f"{_DIRECTORY}/10-{_device(network)}.netdev"] = _text(
             [
-                ("NetDev", [("Name", device), ("Kind", "vlan"), ("MTUBytes", network.mtu)]),
+                ("NetDev", [("Name", _device(network)), ("Kind", "vlan"), ("MTUBytes", network.mtu)]),
                 ("VLAN", [("Id", network.tag)]),
             ]
         )
+        files[f"{_DIRECTORY}/30-{_device(network)}.network"] = (
+            _node(site, server, network, []) if network is node else _other(server, network)
+        )
+    below: list[tuple[str, object]] = [("VLAN", _device(network)) for network in tagged]
+    below += [
+        ("Address", _address(server, network)) for network in networks if network.tag is None and network is not node
+    ]
+    if node.tag is None:
+        files[f"{_DIRECTORY}/30-{BOND}.network"] = _node(site, server, node, below, mtu)
+    else:
         files[f"{_DIRECTORY}/30-{BOND}.network"] = _text(
             [
                 ("Match", [("Name", BOND)]),
                 ("Link", [("RequiredForOnline", "no")]),
-                ("Network", [("VLAN", device), ("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]),
+                ("Network", [*below, *_NOTHING_ELSE]),
             ]
         )
-    files[f"{_DIRECTORY}/30-{device}.network"] = _addressed(site, server, network, device)
     return files
+
+
+def _device(network: Network) -> str:
+    return BOND if network.tag is None else f"{BOND}.{network.tag}"
+
+
+def _address(server: Server, network: Network) -> str:
+    return f"{server.addresses[network.name]}/{ipaddress.ip_network(network.cidr).prefixlen}"
 
 
 def _global() -> str:
@@ -78,36 +101,61 @@ def _global() -> str:
     return _text([("Network", list(settings))])
 
 
-def _bond(bond: Bond, network: Network) -> str:
+def _bond(bond: Bond, mtu: int) -> str:
     # Link state only: the kernel refuses a bond that watches links by MII and by ARP at once.
     settings = [("Mode", bond.mode), ("MIIMonitorSec", "100ms"), *_MODE_SETTINGS.get(bond.mode, [])]
-    return _text([("NetDev", [("Name", BOND), ("Kind", "bond"), ("MTUBytes", network.mtu)]), ("Bond", list(settings))])
+    return _text([("NetDev", [("Name", BOND), ("Kind", "bond"), ("MTUBytes", mtu)]), ("Bond", list(settings))])
 
 
-def _members(bond: Bond, network: Network) -> str:
+def _members(bond: Bond, mtu: int, heard: bool) -> str:
+    # So that switches can tell whether the cables are those of the model.
+    told: list[tuple[str, object]] = [("EmitLLDP", "nearest-bridge")] if heard else []
     return _text(
         [
             # Ports only: a name pattern could match devices that are made later.
             ("Match", [("Name", " ".join(bond.members)), ("Type", "ether"), ("Kind", "!*")]),
             # A server whose second cable is out must still come up.
-            ("Link", [("MTUBytes", network.mtu), ("RequiredForOnline", "no")]),
-            ("Network", [("Bond", BOND), ("LinkLocalAddressing", "no")]),
+            ("Link", [("MTUBytes", mtu), ("RequiredForOnline", "no")]),
+            ("Network", [("Bond", BOND), ("LinkLocalAddressing", "no"), *told]),
         ]
     )
 
 
-def _addressed(site: Site, server: Server, network: Network, device: str) -> str:
-    prefix = ipaddress.ip_network(network.cidr).prefixlen
-    settings: list[tuple[str, object]] = [("Address", f"{server.addresses['node']}/{prefix}")]
-    if network.gateway:
+def _other(server: Server, network: Network) -> str:
+    """A network beside that of the nodes. Its gateway is none of the server's: there is one default route."""
+    return _text(
+        [
+            ("Match", [("Name", _device(network))]),
+            # A storage network that is out must not keep the server from its cluster.
+            ("Link", [("MTUBytes", network.mtu), ("RequiredForOnline", "no")]),
+            ("Network", [("Address", _address(server, network)), *_NOTHING_ELSE]),
+        ]
+    )
+
+
+def _node(
+    site: Site, server: Server, network: Network, below: list[tuple[str, object]], link_mtu: int | None = None
+) -> str:
+    """The network of the nodes, on a device that may carry larger packets for others, and what else is on it."""
+    mtu = network.mtu if link_mtu is None else link_mtu
+    address, smaller = _address(server, network), mtu > network.mtu
+    settings: list[tuple[str, object]] = [] if smaller else [("Address", address)]
+    if network.gateway and not smaller:
         settings.append(("Gateway", network.gateway))
     settings += [("DNS", resolver) for resolver in site.dns]
-    settings += [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]
+    settings += [*below, *_NOTHING_ELSE]
     sections: list[_Section] = [
-        ("Match", [("Name", device)]),
-        ("Link", [("MTUBytes", network.mtu)]),
+        ("Match", [("Name", _device(network))]),
+        ("Link", [("MTUBytes", mtu)]),
         ("Network", settings),
     ]
+    if smaller:
+        cidr, limit = str(ipaddress.ip_network(network.cidr)), ("MTUBytes", network.mtu)
+        sections.append(("Address", [("Address", address), ("AddPrefixRoute", "no")]))
+        source = ("PreferredSource", server.addresses["node"])
+        sections.append(("Route", [("Destination", cidr), ("Scope", "link"), source, limit]))
+        if network.gateway:
+            sections.append(("Route", [("Gateway", network.gateway), limit]))
     # What is sent to a pod that is gone must end here and not go round by the default route.
     own: list[tuple[str, object]] = [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]
     sections.append(("Route", own))

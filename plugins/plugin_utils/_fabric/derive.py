@@ -35,7 +35,7 @@ from .intent import (
     natural,
 )
 
-__all__ = ["announcements", "intent", "intents", "server_asn"]
+__all__ = ["announcements", "intent", "intents", "routed_to_servers", "server_asn"]
 
 _LAG_LIMIT = 2000
 _PEER_LINK = _LAG_LIMIT
@@ -50,8 +50,17 @@ def server_asn(site: Site, server: Server) -> int | None:
 
 
 def announcements(site: Site, server: Server) -> tuple[Rule, ...]:
-    """What a server may announce: its pod range as it is, and Service addresses of the pools in parts of any size."""
-    return (_rule(server.pod_cidr), *(_rule(pool, 32) for pool in site.cluster.pools))
+    """What a server may announce: its pod range as it is, and Service addresses of the pools in parts of any size.
+
+    A server that is joined by routed links announces its own address too.
+    """
+    own = (_rule(server.addresses["node"]),) if routed_to_servers(site, server) else ()
+    return (*own, _rule(server.pod_cidr), *(_rule(pool, 32) for pool in site.cluster.pools))
+
+
+def routed_to_servers(site: Site, server: Server) -> bool:
+    """Each port of the server is a link of its own with BGP, in the place of a bond."""
+    return site.profiles[server.profile].network.mode == "bgp"
 
 
 def _rule(prefix: str, longest: int | None = None) -> Rule:
@@ -133,6 +142,12 @@ def _server_port(
     site: Site, switch: Switch, every: tuple[Cable, ...], own: str, other: End, lags: dict[int, Lag]
 ) -> Port:
     server = site.server(other.device)
+    if routed_to_servers(site, server):
+        if server_asn(site, server) is None or switch.asn is None:
+            raise FabricError(
+                f"{server.name} speaks BGP with {switch.name}, so fabric.server_asn and the switch's asn are needed"
+            )
+        return Port(own, _describe(other), _mtu([site.networks["node"]]), routed=True)
     networks = [site.networks[name] for name in server.addresses]
     untagged = next((network.vlan for network in networks if network.untagged), None)
     tagged = tuple(sorted(network.vlan for network in networks if network.vlan and not network.untagged))
@@ -215,7 +230,7 @@ def _own_vlans(site: Site, switch: Switch, every: tuple[Cable, ...]) -> set[int]
     for _own, other, kind in of_switch(every, switch.name):
         if kind == "bmc":
             names.add("bmc")
-        elif kind == "data":
+        elif kind == "data" and not routed_to_servers(site, site.server(other.device)):
             names |= set(site.server(other.device).addresses)
     return {vlan for name in names if (vlan := site.networks[name].vlan)}
 
@@ -261,12 +276,12 @@ def _bgp(site: Site, switch: Switch, every: tuple[Cable, ...]) -> Bgp | None:
             neighbors[peer] = Neighbor(peer, _find(site, other.device).asn or 0, None)
             if peer != own:
                 networks.add(str(netaddr.IPNetwork(f"{_link_address(site, every, End(switch.name, own))}/31").cidr))
-        elif kind == "data" and "node" in switch.addresses:
+        elif kind == "data":
             server = site.server(other.device)
-            asn, name = server_asn(site, server), f"{MARK}-{server.name}"
-            if asn is not None:
+            asn, name, routed = server_asn(site, server), f"{MARK}-{server.name}", routed_to_servers(site, server)
+            if asn is not None and (routed or "node" in switch.addresses):
                 filters[name] = Filter(name, announcements(site, server))
-                peer = server.addresses["node"]
+                peer = own if routed else server.addresses["node"]
                 neighbors[peer] = Neighbor(peer, asn, name)
     return Bgp(
         asn=switch.asn,

@@ -16,7 +16,7 @@ from ...module_utils._switch_lines import FRR, OVS, paths
 from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
 from .intent import MARK, Bgp, FabricError, Filter, Intent, Lag, Neighbor, Port, Svi, Vlan, natural
 
-__all__ = ["LINES", "TABLES", "parse", "render"]
+__all__ = ["LINES", "TABLES", "bfd_profile", "parse", "render"]
 
 LINES, TABLES = FRR, OVS
 
@@ -80,13 +80,16 @@ def _frr(intent: Intent) -> str:
         return str(out)
     for one in bgp.filters:
         out(*(f"ip prefix-list {one.name} seq {number} {rule}" for number, rule in filter_rules(one)))
+    bfd_profile(out, bgp.bfd_interval, bgp.bfd_multiplier)
+    _bgp(out.under(f"router bgp {bgp.asn}", "exit"), bgp)
+    return str(out)
+
+
+def bfd_profile(out: Block, interval: int, multiplier: int) -> None:
     profile = out.under("bfd", "exit").under(f"profile {MARK}", "exit")
-    interval, multiplier = bgp.bfd_interval, bgp.bfd_multiplier
     profile(f"detect-multiplier {multiplier}" if multiplier != _BFD_DEFAULTS[1] else "")
     if interval != _BFD_DEFAULTS[0]:
         profile(f"transmit-interval {interval}", f"receive-interval {interval}")
-    _bgp(out.under(f"router bgp {bgp.asn}", "exit"), bgp)
-    return str(out)
 
 
 def _bgp(out: Block, bgp: Bgp) -> None:

@@ -33,6 +33,7 @@ def bmc_target(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[s
         "fingerprint": bmc.get("fingerprint"),
         "timeout": bmc.get("timeout") or 30,
         "driver": bmc.get("driver"),
+        "quirks_path": hostvars.get("kiban_bmc_quirks_path"),
     }
     return {key: value for key, value in target.items() if value is not None and value != ""}
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from .._site.service import pods_and_budgets
 from .._site.state import ClusterState, NodeState
 
-__all__ = ["read_cluster", "with_pods"]
+__all__ = ["read_cluster", "read_objects", "with_pods"]
 
 
 def read_cluster(kubectl: str, kubeconfig: str, timeout: int = 8) -> ClusterState:
@@ -31,6 +31,27 @@ def read_cluster(kubectl: str, kubeconfig: str, timeout: int = 8) -> ClusterStat
         return ClusterState(known=True, error=str(exc))
     nodes = {item["metadata"]["name"]: NodeState.from_object(item) for item in items}
     return ClusterState(reachable=True, known=True, nodes=nodes)
+
+
+def read_objects(
+    kubectl: str, kubeconfig: str, wanted: Iterable[Mapping[str, Any]], timeout: int = 8
+) -> tuple[dict[str, Any], ...] | None:
+    """Those of the wanted objects that are there; none where that can't be read. Never raises."""
+    stubs = [
+        {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": {key: obj["metadata"][key] for key in ("name", "namespace") if obj["metadata"].get(key)},
+        }
+        for obj in (*wanted, _KUBE_PROXY)
+    ]
+    if not os.path.exists(kubeconfig):
+        return None
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": stubs})
+    try:
+        return tuple(_list(kubectl, kubeconfig, timeout, "--ignore-not-found", "--filename=-", text=text))
+    except _Unreadable:
+        return None
 
 
 def with_pods(
@@ -49,17 +70,26 @@ def with_pods(
     return replace(cluster, pods=by_server, budgets=found)
 
 
+_KUBE_PROXY = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+}
+
+
 class _Unreadable(Exception):
     pass
 
 
-def _list(kubectl: str, kubeconfig: str, timeout: int, *args: str) -> list[dict[str, Any]]:
+def _list(kubectl: str, kubeconfig: str, timeout: int, *args: str, text: str = "") -> list[dict[str, Any]]:
     command = [kubectl, "--kubeconfig", kubeconfig, "get", *args, "-o", "json", f"--request-timeout={timeout}s"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout * 2, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout * 2, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise _Unreadable(str(exc)) from exc
     if done.returncode != 0:
         raise _Unreadable((done.stderr.strip().splitlines() or [f"kubectl ended with {done.returncode}"])[-1])
-    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    # One object alone comes without a list around it, and none without anything.
+    found = json.loads(done.stdout or '{"items": []}')
+    items: list[dict[str, Any]] = found.get("items", [found])
     return items

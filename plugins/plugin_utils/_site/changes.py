@@ -15,7 +15,10 @@ from typing import Any
 from .model import Server, Site
 from .state import HostState, SiteState
 
-__all__ = ["DISRUPTIONS", "Change", "Finding", "Intent", "Notice", "Problem", "View"]
+__all__ = ["CLUSTER", "DISRUPTIONS", "Change", "Finding", "Intent", "Notice", "Problem", "View"]
+
+CLUSTER = "(cluster)"
+"""Stands in the place of a server's name for what belongs to none."""
 
 DISRUPTIONS = ("none", "reboot", "drain", "data")
 """In order: nothing stops, the server restarts, its pods move away, its system disk may be written."""
@@ -33,6 +36,8 @@ class Intent:
     """Fields of KubeletConfiguration that servers should have."""
     runtime: str = ""
     """Version of containerd in the bundle; empty where it is not known."""
+    objects: tuple[Mapping[str, Any], ...] = ()
+    """Objects of the cluster that the site brings, such as cluster DNS; what differs between servers left out."""
     media_prefix: str = ""
     """URL prefix of the deploy media that this site hands to BMCs."""
 

@@ -12,13 +12,14 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 
-from .changes import Notice, View
+from .changes import CLUSTER, Notice, View
 from .disks import matching
 from .model import Site
+from .objects import image_of, key_of
 from .stages import node_taints
 from .state import BmcState, HostState, SiteState
 
-__all__ = ["another_servers_bmc", "notices", "unknown_nodes"]
+__all__ = ["another_servers_bmc", "kube_proxy", "notices", "unknown_nodes"]
 
 _CLOCK_SECONDS = 5.0
 """Certificates and etcd bear a few seconds; more is a clock that nobody sets."""
@@ -40,6 +41,17 @@ def unknown_nodes(site: Site, state: SiteState) -> list[Notice]:
         return []  # Only some servers were asked for.
     message = "is a node of the cluster, but no server of the model"
     return [Notice(name, message) for name in sorted(state.cluster.nodes) if name not in names]
+
+
+def kube_proxy(site: Site, state: SiteState) -> list[Notice]:
+    """kubeadm made it; another version comes with an upgrade of the cluster."""
+    version = site.cluster.kubernetes
+    running = [image_of(obj) for obj in state.cluster.objects or () if key_of(obj)[2] == "kube-proxy"]
+    return [
+        Notice(CLUSTER, f"kube-proxy runs as {image}, the model says {version}")
+        for image in running
+        if image.partition("@")[0].rsplit(":", 1)[-1] != version
+    ]
 
 
 def another_servers_bmc(host: HostState, bmc: BmcState) -> str:

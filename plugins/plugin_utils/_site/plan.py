@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .changes import DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
+from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
 from .disruption import admit
 from .model import Server, Site
-from .notices import another_servers_bmc, notices, unknown_nodes
+from .notices import another_servers_bmc, kube_proxy, notices, unknown_nodes
+from .objects import differences
 from .service import depended_on, service_of
 from .show import lines, summary
-from .stages import INSTALL, STAGES, later_stages
+from .stages import INSTALL, SERVICES, STAGES, later_stages
 from .state import BmcState, HostState, SiteState
 
 __all__ = ["Plan", "asks", "make_plan"]
@@ -91,7 +92,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
             found += _refused(site, server, intent, state, reasons)
             continue
         found += _server(site, server, intent, state)
-    found += unknown_nodes(site, state)
+    found += [*_services(intent, state), *unknown_nodes(site, state), *kube_proxy(site, state)]
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
         site=site.name,
@@ -100,6 +101,19 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         problems=tuple(p for p in found if isinstance(p, Problem)),
         notices=tuple(n for n in found if isinstance(n, Notice)),
     )
+
+
+def _services(intent: Intent, state: SiteState) -> Iterator[Change]:
+    """What the site brings into the cluster. A cluster that can't be read has nothing that is known to differ."""
+    if not state.cluster.reachable or state.cluster.objects is None:
+        return
+    for name, fields in differences(intent.objects, state.cluster.objects):
+        before, after = (
+            ", ".join(f"{field}: {values[side]}" if field else values[side] for field, *values in fields[:5])
+            for side in (0, 1)
+        )
+        more = f" and {len(fields) - 5} fields more" if len(fields) > 5 else ""
+        yield Change(CLUSTER, SERVICES, "apply", name, before + more, after + more)
 
 
 def _refused(

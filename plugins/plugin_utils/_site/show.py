@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from .changes import DISRUPTIONS, Change, Finding
+from .changes import CLUSTER, DISRUPTIONS, Change, Finding
 
 __all__ = ["folded", "lines", "summary"]
 
@@ -78,8 +78,9 @@ def summary(planned: Sequence[str], changes: Sequence[Change], problems: Sequenc
     by_server: dict[str, list[Change]] = {}
     for change in changes:
         by_server.setdefault(change.server, []).append(change)
+    services = len(by_server.pop(CLUSTER, ()))
     alone = {finding.server for finding in problems}
-    if not by_server and not alone:
+    if not by_server and not alone and not services:
         return "everything is in order: nothing to do"
     booted = Counter(
         _INSTALL[change.action] for change in changes if change.action in _INSTALL and change.stage == "os"
@@ -92,6 +93,9 @@ def summary(planned: Sequence[str], changes: Sequence[Change], problems: Sequenc
     if alone:
         parts.append(f"{len(alone)} left alone")
     parts.append(f"{len(set(planned) - by_server.keys() - alone)} in order")
+    if services:
+        # Not counted among the servers, so it does not come first.
+        parts.append(f"{services} object{'s' if services > 1 else ''} of the cluster to apply")
     first, rest = parts[0].split(" ", 1)
     return ", ".join([f"{first} server{'s' if first != '1' else ''} {rest}", *parts[1:]])
 

@@ -21,10 +21,13 @@ from .disks import matching
 from .kubelet import differing_fields
 from .model import Server
 
-__all__ = ["INSTALL", "STAGES", "later_stages", "node_labels", "node_taints"]
+__all__ = ["INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints"]
 
 INSTALL = "os"
 """The first stage: a server's way to its booted system, see C(plan.py)."""
+
+SERVICES = "services"
+"""What the site brings into the cluster itself, see C(plan.py). It is of no server, so its group stays empty."""
 
 
 def host(view: View) -> Iterator[Finding]:
@@ -135,7 +138,7 @@ _TABLE: tuple[Callable[[View], Iterator[Finding]], ...] = (host, disks, control_
 _OF_THE_API = (labels,)
 """Stages that need no answer of the server itself."""
 
-STAGES = (INSTALL, *(stage.__name__ for stage in _TABLE))
+STAGES = (INSTALL, *(stage.__name__ for stage in _TABLE[:3]), SERVICES, *(stage.__name__ for stage in _TABLE[3:]))
 """The order in which a run acts; each is a group C(todo_<stage>) of the inventory."""
 
 

@@ -134,6 +134,8 @@ class ClusterState:
     """This control host holds a kubeconfig of the cluster."""
     error: str | None = None
     nodes: Mapping[str, NodeState] = field(default_factory=dict)
+    objects: tuple[Mapping[str, Any], ...] | None = None
+    """What is there of C(Intent.objects), and the DaemonSet of kube-proxy; none: not read."""
     budgets: tuple[PodBudget, ...] = ()
     pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     """By server; read only for servers that a run would disrupt."""

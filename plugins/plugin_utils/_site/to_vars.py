@@ -14,7 +14,7 @@ from typing import Any
 
 from .model import Network, Profile, Server, Site, Switch
 
-__all__ = ["server_vars", "site_vars"]
+__all__ = ["server_vars", "site_vars", "switch_vars"]
 
 
 def site_vars(site: Site) -> dict[str, Any]:
@@ -52,6 +52,11 @@ def server_vars(site: Site, server: Server) -> dict[str, Any]:
     """Everything about one server, with its profile and its pod range."""
     profile = {"name": server.profile, **_profile(site.profiles[server.profile])}
     return {**_server(server), "rack": server.rack, "profile": profile, "pod_cidr": server.pod_cidr}
+
+
+def switch_vars(switch: Switch) -> dict[str, Any]:
+    """Everything about one switch."""
+    return {**_switch(switch), "rack": switch.rack}
 
 
 def _network(network: Network) -> dict[str, Any]:

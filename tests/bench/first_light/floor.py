@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -155,12 +156,11 @@ class Rack:
     def join(self, server) -> None:
         cluster = yaml.safe_load((self.dir / "floor.conf").read_text())["clusters"][0]
         discovery = {"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster["cluster"]}]}
-        script = 'mkdir -p /etc/kubernetes/kiban; read -r d; echo "$d" > /etc/kubernetes/kiban/discovery.yaml; '
-        script += "tar -C / -xf -; "
-        files = {"root/join.yaml": join_config(self.site, server, TOKEN)}
-        files |= {f"etc/kubernetes/kiban/patches/{name}": text for name, text in join_patches(self.site).items()}
-        text = json.dumps(discovery).encode() + b"\n" + tar(files)
-        done = self.ssh(server, script + "kubeadm join --config /root/join.yaml", input=text)
+        kiban = "etc/kubernetes/kiban"
+        files = {f"{kiban}/discovery.yaml": json.dumps(discovery)}
+        files |= {"root/join.yaml": join_config(self.site, server, TOKEN)}
+        files |= {f"{kiban}/patches/{name}": text for name, text in join_patches(self.site).items()}
+        done = self.ssh(server, "tar -C / -xf -; kubeadm join --config /root/join.yaml", input=tar(files))
         if done.returncode:
             raise SystemExit(done.stderr.decode()[-2000:] + done.stdout.decode()[-2000:])
         self.stamp(server.name, "joined")
@@ -202,17 +202,19 @@ class Rack:
 
     def each(self, work, servers) -> None:
         with ThreadPoolExecutor(max(1, len(servers))) as pool:
-            list(pool.map(work, servers))
+            # A part that fails ends the run with its reason; nobody waits for a node that can't come.
+            for _done in pool.map(work, servers):
+                pass
 
     def run(self) -> dict[str, float]:
         self.each(self.install, self.servers)
         self.each(self.init, [s for s in self.servers if "control_plane" in s.roles])
-        with ThreadPoolExecutor(1) as pool:
-            services = pool.submit(self.services)
-            self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
-            self.ready()
-            ready = time.monotonic() - self.began
-            services.result()
+        services = threading.Thread(target=self.services)
+        services.start()
+        self.each(self.join, [s for s in self.servers if "control_plane" not in s.roles])
+        self.ready()
+        ready = time.monotonic() - self.began
+        services.join()
         self.serving()
         return {"seconds": round(ready, 1), "serving_seconds": round(time.monotonic() - self.began, 1)}
 

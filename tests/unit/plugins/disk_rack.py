@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import os
@@ -118,12 +119,39 @@ class Rack:
 
 
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of the content: a hole and zeros are the same. Most of a disk is holes, and those need no reading."""
+    found = hashlib.sha256(str(os.path.getsize(path)).encode())
+    for place, data in _blocks(path):
+        found.update(place.to_bytes(8, "big") + data)
+    return found.hexdigest()
 
 
 def zeros(path: Path) -> bool:
     """Whether a disk holds nothing but zeros."""
-    return not path.read_bytes().strip(b"\0")
+    return not any(True for _block in _blocks(path))
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Those of a disk's blocks of 64 KiB that hold anything, each with its place."""
+    size, zero = 1 << 16, bytes(1 << 16)
+    with open(path, "rb", buffering=0) as file:
+        place, end = 0, os.fstat(file.fileno()).st_size
+        while place < end:
+            try:
+                data = os.lseek(file.fileno(), place, os.SEEK_DATA)
+            except OSError as exc:
+                if exc.errno == errno.ENXIO:
+                    return  # only a hole is left
+                raise
+            hole = os.lseek(file.fileno(), data, os.SEEK_HOLE)
+            for start in range(data // size * size, hole, size):
+                if start < place:
+                    continue  # begins before the data, and was read with what was before it
+                block = os.pread(file.fileno(), size, start)
+                if block != zero[: len(block)]:
+                    yield start, block
+                place = start + size
+            place = max(place, hole)
 
 
 class Image:
@@ -151,7 +179,7 @@ class Image:
             file.write(root.read_bytes())
         self.compressed = directory / "image.raw.zst"
         run("zstd", "-q", "-f", self.raw, "-o", self.compressed)
-        self.sha256 = digest(self.compressed)
+        self.sha256 = hashlib.sha256(self.compressed.read_bytes()).hexdigest()
 
     def content_of(self, disk: Path) -> None:
         """Asserts that a disk holds this image, complete and grown."""

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import yaml
 from hypothesis import strategies as st
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
 
 BASE = yaml.safe_load("""
 plugin: kiban.baremetal.site
@@ -98,6 +101,12 @@ def with_os(os: str, mlag: bool = False) -> dict[str, Any]:
         first, last = name(2)[len(head) :], name(4)[len(head) :]
         nodes["cables"][port] = f"{switch}:{head}[{first}:{last}{step}]"
     return data
+
+
+def with_routed_servers(site: Site) -> Site:
+    """Each port of a server is a link with BGP; no site file can ask for that yet."""
+    profiles = {name: replace(one, network=replace(one.network, mode="bgp")) for name, one in site.profiles.items()}
+    return replace(site, profiles=profiles)
 
 
 @st.composite

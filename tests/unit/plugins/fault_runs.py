@@ -71,6 +71,26 @@ def run_module(name: str, params: Params, check_mode: bool = False) -> Params:
 # -- what is done
 
 
+def certificates(bmc: Simulator) -> Iterator[Callable[[], Scenario | None]]:
+    """The same for what needs a BMC with TLS."""
+    subject = dict.fromkeys(("organization", "organizational_unit", "city", "state_or_province"), "Example")
+    request = {"state": "requested", "subject": {**subject, "common_name": "bmc", "country": "DE"}}
+
+    def requested() -> Scenario:
+        known = len(bmc.bmc.keys)
+        return Scenario("bmc_certificate", request, lambda: len(bmc.bmc.keys) >= max(1, known), act=True)
+
+    def replaced() -> Scenario | None:
+        asked = run_module("bmc_certificate", {**bmc.options, **request})
+        if asked["failed"]:
+            return None
+        signed = bmc.pki.sign(asked["csr"]).strip()
+        kept = lambda: [str(bmc.get(uri).get("CertificateString")).strip() for uri in bmc.find("Certificate")]  # noqa: E731
+        return Scenario("bmc_certificate", {"certificate": signed}, lambda: signed in kept())
+
+    yield from (requested, replaced, replaced)
+
+
 def scenarios(bmc: Simulator, rng: random.Random, directory: Path) -> Iterator[Callable[[], Scenario | None]]:
     """Makers of scenarios, each of which may prepare the BMC first. None: this BMC cannot do it."""
 
@@ -294,8 +314,9 @@ def one(seed: int, loop: Loop, directory: Path) -> Run | None:
     rng = random.Random(seed)
     resource._lies.clear()
     profile = rng.choice(sorted(PROFILES))
-    with Simulator(profile, loop=loop, tls=False, power="On") as bmc:
-        makers = list(scenarios(bmc, rng, directory))
+    tls = rng.random() < 0.1
+    with Simulator(profile, loop=loop, tls=tls, power="On") as bmc:
+        makers = list(certificates(bmc) if tls else scenarios(bmc, rng, directory))
         scenario = rng.choice(makers)()
         if scenario is None:
             return None
@@ -334,7 +355,8 @@ def _state(bmc: Simulator) -> tuple[Any, ...]:
     ignored = ("LastResetTime", "BootProgress")
     state = {u: {k: v for k, v in (b or {}).items() if k not in ignored} for u, b in bmc.state().items()}
     waiting = [work.name for work in bmc.bmc.tasks.waiting()]
-    return state, list(bmc.erased), logs, len(bmc.boots), dict(bmc.bmc.access.passwords), waiting
+    keys = [key.public_key().public_numbers() for key in bmc.bmc.keys.values()]
+    return state, list(bmc.erased), logs, len(bmc.boots), dict(bmc.bmc.access.passwords), waiting, keys
 
 
 def _requests(bmc: Simulator) -> list[str]:

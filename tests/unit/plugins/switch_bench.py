@@ -24,18 +24,23 @@ FRR_DAEMONS = "/usr/lib/frr"
 MODULES = "ansible_collections.kiban.baremetal.plugins.modules"
 
 
-def missing(*more: str) -> str:
-    """Why no switch can be made here; empty when one can."""
+def missing_programs(*programs: str) -> str:
+    """Why nothing can be made in namespaces here; empty when it can."""
     if os.geteuid() != 0:
         return "needs root"
-    lacking = [name for name in (*PROGRAMS, *more) if not shutil.which(name, path=PATH)]
-    lacking += [] if os.path.exists(f"{FRR_DAEMONS}/bgpd") else ["bgpd"]
+    lacking = [name for name in programs if not shutil.which(name, path=PATH)]
     if lacking:
         return f"not installed: {', '.join(lacking)}"
     probe = f"{PREFIX}probe"
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "delete", probe], capture_output=True, check=False)
     return "" if made.returncode == 0 else "no network namespaces here"
+
+
+def missing(*more: str) -> str:
+    """Why no switch can be made here; empty when one can."""
+    why = missing_programs(*PROGRAMS, *more)
+    return why or ("" if os.path.exists(f"{FRR_DAEMONS}/bgpd") else "not installed: bgpd")
 
 
 class Space:
@@ -107,6 +112,8 @@ class Switch(Router):
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, directory)
         here = self.directory
+        # The kernel sees what a port receives beside Open vSwitch in user space, and would answer for the SVIs there.
+        self.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")
         self.run("ovsdb-tool", "create", here / "conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
         self.daemon(
             "ovsdb-server",
@@ -131,24 +138,29 @@ class Switch(Router):
         """The answer of a module that runs on this switch."""
         if name == "switch_config":
             options = {"datapath_type": "netdev", "frr_config": f"{self.directory}/frr.conf", **options}
-        arguments = {**self.options(), **options, "_ansible_check_mode": check, "_ansible_diff": True}
-        code = (
-            "import importlib,json,sys;from ansible.module_utils.testing import patch_module_args\n"
-            f"module = importlib.import_module('{MODULES}.{name}')\n"
-            "with patch_module_args(json.load(sys.stdin)): module.main()"
-        )
-        checkout = str(Path(__file__).resolve().parents[3] / ".ansible" / "collections")
-        done = subprocess.run(
-            self.argv(sys.executable, "-c", code),
-            input=json.dumps(arguments),
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PATH": PATH, "PYTHONPATH": checkout},
-        )
-        assert done.stdout.strip(), done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return answer
+        return run_module(self, name, check, **self.options(), **options)
+
+
+def run_module(space: Space, name: str, check: bool = False, **options: Any) -> dict[str, Any]:
+    """The answer of a module that runs in a namespace."""
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+    code = (
+        "import importlib,json,sys;from ansible.module_utils.testing import patch_module_args\n"
+        f"module = importlib.import_module('{MODULES}.{name}')\n"
+        "with patch_module_args(json.load(sys.stdin)): module.main()"
+    )
+    checkout = str(Path(__file__).resolve().parents[3] / ".ansible" / "collections")
+    done = subprocess.run(
+        space.argv(sys.executable, "-c", code),
+        input=json.dumps(arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": PATH, "PYTHONPATH": checkout},
+    )
+    assert done.stdout.strip(), done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
 
 
 class Bench:

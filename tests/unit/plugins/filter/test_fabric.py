@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kiban.baremetal.plugins.filter.fabric import cabling_faults, switch_config
+from ansible_collections.kiban.baremetal.plugins.filter.fabric import cabling_faults, lost_sessions, switch_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, with_os
@@ -33,10 +33,16 @@ def test_errors_are_sentences() -> None:
 
 def test_cabling_faults() -> None:
     neighbor = {"port": "swp3", "device": "node1", "device_port": "eno1", "mac": None}
-    others = ["tor2", "mgmt1", "spine1", "cp1", "node1", "node2", "node3"]
-    faults = cabling_faults(SITE, {"tor1": [neighbor]}, silent=others)
+    # tor2 has no lldpd, and nobody else was asked.
+    faults = cabling_faults(SITE, {"tor1": [neighbor], "tor2": None})
     assert faults[0]["kind"] == "wrong"
     assert faults[0]["servers"] == ["node1", "node2"]
     by_mac = {"port": "swp2", "device": None, "device_port": None, "mac": "02:00:00:00:00:01"}
-    everything = cabling_faults(SITE, {"tor1": [by_mac]}, others, {"02:00:00:00:00:01": ["node1", "eno1"]})
+    everything = cabling_faults(SITE, {"tor1": [by_mac]}, macs={"02:00:00:00:00:01": ["node1", "eno1"]})
     assert {fault["kind"] for fault in everything} == {"missing"}
+
+
+def test_lost_sessions() -> None:
+    up, down = {"asn": 65001, "state": "Established", "prefixes": 1}, {"asn": 65001, "state": "Active", "prefixes": 0}
+    before = {"swp1": up, "swp2": up, "swp3": down, "swp4": up}
+    assert lost_sessions({"swp1": up, "swp2": down, "swp3": down}, before) == ["swp2"]

@@ -97,6 +97,17 @@ def test_groups_are_there_when_they_are_empty(tmp_path: Path) -> None:
     assert {"workers", "rack_a_01"} <= set(inventory.manager.groups)
 
 
+def test_switches_are_hosts() -> None:
+    inventory = Inventory(CHECKOUT / "inventories" / "example" / "site.yml")
+    assert inventory.hosts("switches_eos") == ["mgmt-a01", "spine1"]
+    assert "tor-a02" in inventory.hosts("switches")
+    assert not set(inventory.hosts("switches")) & set(inventory.hosts("servers"))
+    variables = inventory.vars("tor-a01a")
+    assert variables["ansible_host"] == "192.0.2.3"
+    assert (variables["kiban_switch"]["os"], variables["kiban_switch"]["rack"]) == ("sonic", "a01")
+    assert Inventory(LAB).hosts("switches_linux") == []
+
+
 def test_host_variables(work: Path) -> None:
     variables = Inventory(LAB).vars("node2")
     assert variables["ansible_host"] == "198.51.100.22"

@@ -365,3 +365,76 @@ def test_boot(simulator: MakeSimulator, run_module: RunModule, profile: str) -> 
         ladder.fails("unsupported", secure_boot=True)
     ladder.step(target="disk")
     ladder.step(target="none")
+
+
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
+def test_power(simulator: MakeSimulator, run_module: RunModule, profile: str) -> None:
+    bmc = simulator(profile, power="On")
+    ladder = Ladder(bmc, run_module, "bmc_power")
+    ladder.same(state="on")
+    ladder.step(state="off", method="forced")
+    ladder.step(state="on", method="forced")
+    planned = ladder.run(check=True, state="off")
+    if planned["failed"]:
+        ladder.fails("unsupported", state="off")
+    else:
+        assert ladder.step(state="off")["resets"] == ["GracefulShutdown"]
+        ladder.step(state="on")
+    for method in ("forced", "graceful"):
+        before = ladder.settled()
+        planned = ladder.run(check=True, state="restarted", method=method)
+        assert bmc.writes() == [] and bmc.state() == before
+        if planned["failed"]:
+            ladder.fails("unsupported", state="restarted", method=method)
+            continue
+        boots = len(bmc.boots)
+        done = ladder.run(state="restarted", method=method)
+        assert not done["failed"], done["msg"]
+        ladder.settled()
+        assert done["changed"] and done["resets"] == planned["resets"] and len(bmc.boots) == boots + 1
+
+
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
+def test_virtual_media(simulator: MakeSimulator, run_module: RunModule, profile: str) -> None:
+    bmc = simulator(profile)
+    ladder = Ladder(bmc, run_module, "bmc_virtual_media")
+    first, second = "http://192.0.2.2/a.iso", "http://192.0.2.2/b.iso"
+    if not bmc.find("VirtualMedia"):
+        ladder.fails("unsupported", image=first)
+        return
+    ladder.same(state="ejected")
+    assert ladder.step(image=first)["images"] == [first]
+    assert ladder.step(image=second)["images"] == [second]
+    assert ladder.step(state="ejected")["images"] == []
+    assert not any(bmc.get(uri).get("Image") for uri in bmc.find("VirtualMedia"))
+
+
+MISSING = {
+    "bmc_bios": None,  # it reads then
+    "bmc_boot": "target",
+    "bmc_certificate": "certificate",
+    "bmc_erase": "drives",
+    "bmc_firmware": "updates",
+    "bmc_info": None,
+    "bmc_log": None,
+    "bmc_network": None,
+    "bmc_power": "state",
+    "bmc_user": "name",
+    "bmc_virtual_media": "image",
+    "bmc_volume": "name",
+}
+
+
+@pytest.mark.parametrize("name", sorted(MISSING))
+def test_a_missing_parameter_is_named_and_nothing_is_sent(
+    simulator: MakeSimulator, run_module: RunModule, name: str
+) -> None:
+    bmc = simulator("well-behaved")
+    for missing in ("address", "username", "password"):
+        given = {key: value for key, value in bmc.options.items() if key != missing}
+        result = run_module(module_of(name), **given)
+        assert result["failed"] and missing in result["msg"], result
+    if MISSING[name]:
+        result = run_module(module_of(name), **bmc.options)
+        assert result["failed"] and str(MISSING[name]) in result["msg"], result
+    assert not bmc.writes()

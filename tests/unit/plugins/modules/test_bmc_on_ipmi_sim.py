@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The driver ipmi against ipmi_sim of OpenIPMI, a BMC that others wrote, spoken to by ipmitool, which others wrote too.
 
-ipmi_sim shows the boot flags that it was given as not valid, so a boot device cannot be read back from it: that is
-reported, and setting one is tested against a ipmitool that keeps the flags (test_ipmi.py).
+ipmi_sim takes boot flags but shows them as not valid, so a boot device cannot be read back from it: that is reported.
+VirtualBMC shows them (test_bmc_on_virtualbmc.py).
 """
 
 from __future__ import annotations
@@ -258,13 +258,15 @@ def test_event_log(sim: Sim, run_module: RunModule) -> None:
     assert run_module(bmc_log, **sim.options)["entries"] == []
 
 
-def test_a_boot_device_that_cannot_be_read_back_is_no_success(
-    sim: Sim, run_module: RunModule, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("target", "device"), [("pxe", "pxe"), ("disk", "default"), ("cd", "cdrom")])
+def test_a_boot_device_arrives_but_that_it_cannot_be_read_back_is_no_success(
+    sim: Sim, run_module: RunModule, monkeypatch: pytest.MonkeyPatch, target: str, device: str
 ) -> None:
     from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import ipmi
 
     monkeypatch.setattr(ipmi, "SETTLE", 0.5)
-    result = run_module(bmc_boot, **sim.options, target="pxe")
+    result = run_module(bmc_boot, **sim.options, target=target)
+    assert sim.calls("set boot") == [f"set boot {device}"]
     assert (result["failed"], result["failure"]["kind"]) == (True, "timeout")
     assert "shows none" in result["msg"]
 

@@ -8,10 +8,8 @@ Real servers behind it are the virtual rack's job (tests/rack). Here: what its R
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +36,7 @@ from ansible_collections.kiban.baremetal.plugins.modules import (
     bmc_volume,
 )
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import Tls
+from ansible_collections.kiban.baremetal.tests.unit.plugins.third_parties import KEEP_DOMAIN, interpreter
 
 RunModule = Callable[..., dict[str, Any]]
 Params = dict[str, Any]
@@ -56,55 +55,32 @@ DOMAIN = f"""
 </domain>
 """
 
-# The test driver forgets everything with its last connection, so one is kept open in the emulator's process.
-LAUNCH = """
-import sys, bcrypt, libvirt
-home, port, password, certificate, domain = sys.argv[1:]
-keep = libvirt.open("test:///default")
-for found in keep.listAllDomains():
-    if found.isActive():
-        found.destroy()
-    found.undefine()
-keep.defineXML(domain)
-libvirt.registerErrorHandler(lambda *_: None, None)
+LAUNCH = f"""{KEEP_DOMAIN}
+import bcrypt
+domain, home, port, password, certificate = sys.argv[1:]
 with open(home + "/htpasswd", "w") as file:
     file.write("kiban:" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode())
-settings = {"LISTEN_IP": "127.0.0.1", "LISTEN_PORT": int(port), "SSL_CERT": certificate, "SSL_KEY": certificate,
+settings = {{"LISTEN_IP": "127.0.0.1", "LISTEN_PORT": int(port), "SSL_CERT": certificate, "SSL_KEY": certificate,
             "AUTH_FILE": home + "/htpasswd", "LIBVIRT_URI": "test:///default", "STATE_DIR": home,
-            "FEATURE_SET": "full", "VMEDIA_VERIFY_SSL": False}
+            "FEATURE_SET": "full", "VMEDIA_VERIFY_SSL": False}}
 with open(home + "/emulator.conf", "w") as file:
-    file.writelines(f"SUSHY_EMULATOR_{name} = {value!r}\\n" for name, value in settings.items())
+    file.writelines(f"SUSHY_EMULATOR_{{name}} = {{value!r}}\\n" for name, value in settings.items())
 sys.argv = ["sushy-emulator", "--config", home + "/emulator.conf"]
 from sushy_tools.emulator.main import main
 main()
 """
 
 
-def interpreter() -> str | None:
-    """A Python that has sushy-tools and libvirt's bindings: named, the lab's, this one, the system's."""
-    work = Path(os.environ.get("KIBAN_WORK") or Path.home() / ".cache" / "kiban")
-    candidates = [os.environ.get("KIBAN_SUSHY_PYTHON"), str(work / "lab/venv/bin/python"), sys.executable]
-    for python in [*filter(None, candidates), "/usr/bin/python3"]:
-        try:
-            command = [python, "-c", "import bcrypt, libvirt, sushy_tools"]
-            test = subprocess.run(command, capture_output=True, timeout=60, check=False)
-        except OSError:
-            continue
-        if test.returncode == 0:
-            return python
-    return None
-
-
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory, bmc_tls: Tls) -> Iterator[Params]:
-    python = interpreter()
+    python = interpreter("bcrypt", "libvirt", "sushy_tools")
     if python is None:
-        pytest.skip("no Python with sushy-tools and libvirt: run the lab role once, or name one in KIBAN_SUSHY_PYTHON")
+        pytest.skip("no Python with sushy-tools and libvirt: make third-parties, or name one in KIBAN_SUSHY_PYTHON")
     home = tmp_path_factory.mktemp("sushy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python, "-c", LAUNCH, str(home), str(port), PASSWORD, str(bmc_tls.certificate), DOMAIN]
+    command = [python, "-c", LAUNCH, DOMAIN, str(home), str(port), PASSWORD, str(bmc_tls.certificate)]
     with open(home / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

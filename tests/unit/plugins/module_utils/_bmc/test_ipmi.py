@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError, BmcUnsupported, Options, connect
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.boot import BootState
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.ipmi import _entry, _fru
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.ipmi import IpmiBmc, _entry, _fru
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.ipmitool import failure_of
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.sensors import sensor_of_sdr
 
@@ -59,6 +59,32 @@ def test_boot_flags_are_set_and_read_back(tool: Path, target: str, enabled: str 
     with connect(options()) as bmc:
         assert bmc.boot.apply(BootState(target, enabled)) == BootState(target, enabled)
     assert f"raw 0x00 0x08 0x05 {flags} 0x00 0x00 0x00" in (tool / "asked").read_text()
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Error in open session response message : invalid authentication algorithm",
+        "Authentication algorithm 0x01 is not what we requested 0x03",
+    ],
+)
+@pytest.mark.parametrize("first", ["raw 0x00 0x01", "fru print 0"])
+def test_a_bmc_that_has_only_the_older_cipher_suite(tool: Path, says: str, first: str) -> None:
+    """ipmitool tells why only with -v, which is for raw commands."""
+    program = tool / "ipmitool"
+    refuse = f'''case "$*" in
+*"-C 17"*"-v raw"*) echo "{says}" >&2; exit 1 ;;
+*"-C 17"*) echo "Unable to establish" >&2; exit 1 ;;
+esac
+'''
+    more = '"raw 0x06 0x01") echo " 20 01" ;;\n'
+    script = TOOL.replace("while [", f"{refuse}while [", 1).replace('"raw 0x00 0x01")', f'{more}"raw 0x00 0x01")')
+    program.write_text(script)
+    with connect(options()) as bmc:
+        assert isinstance(bmc, IpmiBmc)
+        kind, *words = first.split()
+        said = bmc._tool.run(kind, *words)
+    assert said.strip()
 
 
 def test_identity(tool: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,24 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import BmcError, errors
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.quirk import (
+    OF_MANAGER,
     Behaviour,
     Identity,
+    asks_for_manager,
     behaviour_of,
+    load,
     matching,
 )
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.quirk_table import QUIRKS
+from ansible_collections.kiban.baremetal.tests.unit.plugins import memory_bmc
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_bmc import MANAGER, small_tree
 
 
 def test_entries_are_whole_and_cite_a_public_source() -> None:
     names = [entry["name"] for entry in QUIRKS]
     assert len(names) == len(set(names))
     fields = {field.name for field in dataclasses.fields(Behaviour)}
-    identity = {field.name for field in dataclasses.fields(Identity)}
+    identity = {field.name for field in dataclasses.fields(Identity)} | set(OF_MANAGER)
     for entry in QUIRKS:
         assert set(entry) == {"name", "match", "behaviour", "why", "source", "seen"}
         assert entry["source"].startswith("https://"), entry["name"]
@@ -68,6 +74,84 @@ def test_a_sites_own_entries_win() -> None:
     assert behaviour_of(identity).passing_refusals
     assert behaviour_of(identity, [own]).no_expand
     assert not behaviour_of(identity, [own]).passing_refusals
+
+
+@pytest.mark.parametrize(
+    ("firmware", "applies"),
+    [
+        ("7.00.00.00", True),
+        ("7.9", True),
+        ("7.10.30.00", False),
+        ("6.99", False),
+        ("iLO 5 v7.01", True),
+        ("iLO 8 v2.72", False),
+        ("", False),
+        ("unknown", False),
+    ],
+)
+def test_an_entry_for_some_versions_of_the_firmware(firmware: str, applies: bool) -> None:
+    match = {"vendor": "^dell$", "firmware_from": "7.0", "firmware_below": "7.10.30"}
+    own = {"match": match, "behaviour": {"no_expand": True}}
+    assert behaviour_of(Identity(vendor="Dell", firmware=firmware), [own]).no_expand is applies
+    assert asks_for_manager(Identity(vendor="Dell"), [own])
+    assert not asks_for_manager(Identity(vendor="HPE"), [own])
+
+
+def test_what_is_shipped_costs_no_request() -> None:
+    for entry in QUIRKS:
+        assert not set(entry["match"]) & set(OF_MANAGER), "this is read with every BMC of that kind"
+
+
+def written(directory: Path, entries: Any) -> str:
+    place = directory / "quirks.json"
+    place.write_text(entries if isinstance(entries, str) else json.dumps(entries))
+    return str(place)
+
+
+@pytest.mark.parametrize(("below", "applies"), [("1.1", True), ("1.0", False)])
+def test_a_sites_own_file(tmp_path: Path, below: str, applies: bool) -> None:
+    tree = small_tree()
+    tree[MANAGER]["FirmwareVersion"] = "1.0"
+    entry = {"name": "own", "match": {"firmware_below": below}, "behaviour": {"boot_sends_mode": True}}
+    with memory_bmc.client(tree, quirks_path=written(tmp_path, [entry])) as bmc:
+        bmc.resources.system()
+        assert bmc.resources.behaviour.boot_sends_mode is applies
+        before = bmc.resources.known()
+        assert bmc.resources.behaviour.boot_sends_mode is applies and bmc.resources.known() == before
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ("{", "Expecting"),
+        ({}, "it is not a list"),
+        (["x"], "entry 1: it has no match"),
+        ([{"match": {}, "behaviour": {}}], "entry 1: it has no match"),
+        ([{"name": "a", "match": {"vendor": "x"}}], "entry a: it has no behaviour"),
+        ([{"name": "a", "match": {"maker": "x"}, "behaviour": {}}], "match has maker; it knows vendor"),
+        ([{"name": "a", "match": {"vendor": "("}, "behaviour": {}}], "match.vendor is no regular expression"),
+        ([{"name": "a", "match": {"vendor": 7}, "behaviour": {}}], "match.vendor is no regular expression"),
+        ([{"name": "a", "match": {"firmware_from": "new"}, "behaviour": {}}], "match.firmware_from is no version"),
+        ([{"name": "a", "match": {"vendor": "x"}, "behaviour": {"expand": 1}}], "behaviour has expand"),
+        ([{"name": "a", "match": {"vendor": "x"}, "behaviour": {"no_expand": 1}}], "no_expand has to be a bool"),
+    ],
+)
+def test_a_file_that_makes_no_sense(tmp_path: Path, entries: Any, words: str) -> None:
+    with pytest.raises(BmcError, match=re.escape(words)) as caught:
+        load("192.0.2.1", written(tmp_path, entries))
+    assert caught.value.kind == "option" and "quirks.json" in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BmcError, match="No such file"):
+        load("192.0.2.1", str(tmp_path / "none.json"))
+
+
+def test_the_documentation_names_all_that_a_file_can_say(checkout: Path) -> None:
+    page = (checkout / "docs" / "bmc.md").read_text()
+    names = [field.name for kind in (Identity, Behaviour) for field in dataclasses.fields(kind)]
+    missing = [name for name in (*names, *OF_MANAGER) if f"`{name}`" not in page]
+    assert not missing
 
 
 def test_a_bmc_that_nobody_knows_follows_the_standard() -> None:

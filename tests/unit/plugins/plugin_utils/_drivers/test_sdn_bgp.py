@@ -15,6 +15,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp i
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE
 
 
 def site(**changes: Any) -> Site:
@@ -223,3 +224,71 @@ CONFLIST = """\
 def test_container_network() -> None:
     model = site()
     assert cni_config(model, model.server("node1")) == CONFLIST
+
+
+STORAGE = """\
+[Match]
+Name=bond0.30
+
+[Link]
+MTUBytes=9000
+RequiredForOnline=no
+
+[Network]
+Address=10.1.0.21/24
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+
+SMALLER = """\
+[Match]
+Name=bond0
+
+[Link]
+MTUBytes=9000
+
+[Network]
+VLAN=bond0.30
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+
+[Address]
+Address=198.51.100.21/24
+AddPrefixRoute=no
+
+[Route]
+Destination=198.51.100.0/24
+Scope=link
+PreferredSource=198.51.100.21
+MTUBytes=1500
+
+[Route]
+Gateway=198.51.100.1
+MTUBytes=1500
+
+[Route]
+Destination=10.244.21.0/24
+Type=unreachable
+Metric=4096
+"""
+
+
+def test_other_networks_are_vlans_of_the_same_bond() -> None:
+    """Storage takes larger packets than the untagged network of the nodes, which keeps its own size by its routes."""
+    one = load_site(BASE)
+    files = networkd_files(one, one.server("node1"))
+    assert "Id=30" in files["/etc/systemd/network/10-bond0.30.netdev"]
+    assert files["/etc/systemd/network/30-bond0.30.network"] == STORAGE
+    assert files["/etc/systemd/network/30-bond0.network"].startswith(SMALLER)
+    assert "MTUBytes=9000" in files["/etc/systemd/network/10-bond0.netdev"]
+    assert "EmitLLDP=nearest-bridge" in files["/etc/systemd/network/20-bond0-members.network"]
+    assert "/etc/systemd/network/10-bond0.30.netdev" not in networkd_files(one, one.server("cp1"))
+
+
+def test_two_tagged_networks() -> None:
+    data = {**BASE, "networks": {**BASE["networks"], "node": {**BASE["networks"]["node"], "untagged": False}}}
+    one = load_site(data)
+    files = networkd_files(one, one.server("node1"))
+    assert "VLAN=bond0.20\nVLAN=bond0.30\n" in files["/etc/systemd/network/30-bond0.network"]
+    assert "Address=198.51.100.21/24\nGateway=" in files["/etc/systemd/network/30-bond0.20.network"]
+    assert "MTUBytes=1500" in files["/etc/systemd/network/30-bond0.20.network"]

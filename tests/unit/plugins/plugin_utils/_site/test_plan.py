@@ -338,6 +338,57 @@ def test_control_plane(host: HostState, cluster: ClusterState, expected: list[tu
     assert acts(plan_for(host, cluster=cluster, name="cp1")) == expected
 
 
+DNS = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "dns", "namespace": "kube-system"},
+    "data": {"a": "1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        pytest.param(None, [], id="not read"),
+        pytest.param((), [("missing", "there")], id="not there"),
+        pytest.param((DNS,), [], id="as it should be"),
+        pytest.param(({**DNS, "data": {"a": "2", "b": "3"}},), [("data.a: 2", "data.a: 1")], id="differs"),
+    ],
+)
+def test_objects_of_the_cluster(objects: Any, expected: list[tuple[str, str]]) -> None:
+    state = SiteState(hosts={"node1": running()}, bmcs={"node1": ON}, cluster=replace(CLUSTER, objects=objects))
+    plan = make_plan(site(), replace(INTENT, objects=(DNS,)), state)
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+    assert [(change.before, change.after) for change in plan.changes] == expected
+    assert {change.server for change in plan.changes} <= {"(cluster)"} and plan.servers == ("node1",)
+    wanted = (
+        "1 server in order, 1 object of the cluster to apply" if expected else "everything is in order: nothing to do"
+    )
+    assert plan.summary == wanted
+
+
+def test_a_cluster_that_does_not_answer_has_no_objects_that_differ() -> None:
+    cluster = ClusterState(known=True, error="timed out", objects=())
+    state = SiteState(hosts={"node1": SILENT}, bmcs={"node1": ON}, cluster=cluster)
+    assert all(
+        change.stage != "services" for change in make_plan(site(), replace(INTENT, objects=(DNS,)), state).changes
+    )
+
+
+@pytest.mark.parametrize(
+    "image", ["r.io/kube-proxy:v1.35.0", "r.io/kube-proxy:v1.36.3", "r.io:5000/kube-proxy@sha256:ab"]
+)
+def test_kube_proxy_of_another_version_is_told(image: str) -> None:
+    pod = {"spec": {"containers": [{"image": image}]}}
+    proxy = {
+        "kind": "DaemonSet",
+        "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+        "spec": {"template": pod},
+    }
+    told = [n.message for n in plan_for(running(), cluster=replace(CLUSTER, objects=(proxy,))).notices]
+    assert told == ([] if "v1.36.3" in image else [f"kube-proxy runs as {image}, the model says v1.36.3"])
+
+
 def test_only_servers_that_were_read_are_planned() -> None:
     assert not make_plan(site(), INTENT, SiteState()).changes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._switch_commit import Commit
+from ansible_collections.kiban.baremetal.plugins.module_utils._commit import Commit
 
 
 def eventually(true: Callable[[], bool]) -> None:

@@ -4,7 +4,7 @@
 
 # Private to this collection: not an interface, may change in any release.
 
-"""A change that undoes itself unless it is confirmed. What that takes lies on the switch before anything is changed."""
+"""A change that undoes itself unless it is confirmed. What that takes lies on the device before anything is changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Commit"]
 # Whoever renames `pending` first, the timer or the confirmation, decides; the other one finds it gone.
 _SCRIPT = """\
 #!/bin/sh
-# Takes a change of this switch back that nobody confirmed. Arguments: seconds to wait, identity of the change.
+# Takes a change back that nobody confirmed. Arguments: seconds to wait, identity of the change.
 cd {directory} || exit 1
 left="$1"
 while [ "$(cat pending 2>/dev/null)" = "$2" ]; do
@@ -39,7 +39,7 @@ mv reverting reverted
 
 
 class Commit:
-    """Files in a directory of the switch: C(undo.sh), and C(pending) or what became of it."""
+    """Files in a directory of the device: C(undo.sh), and C(pending) or what became of it."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory

@@ -1,0 +1,66 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""The other end of the sessions that switches have with servers: FRR's configuration on a server."""
+
+from __future__ import annotations
+
+from .._site.model import Server, Site
+from .cables import cables
+from .config import Block, filter_rules
+from .derive import announcements, intents, routed_to_servers, server_asn
+from .intent import MARK, FabricError, Filter, Intent
+from .linux import bfd_profile
+
+__all__ = ["frr_config"]
+
+_SWITCHES, _OWN = f"{MARK}-SWITCHES", f"{MARK}-OWN"
+
+
+def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = None) -> str:
+    """The whole file, for FRR 8.4 or newer. `switches` are the intents, where the caller has them.
+
+    The server announces no more than the filter of its switches lets through, so a wrong route ends on the server.
+    FabricError where it has no switch to speak with.
+    """
+    found = switches if switches is not None else intents(site)
+    asn = server_asn(site, server)
+    peers = _peers(site, server, found)
+    if asn is None or not peers:
+        raise FabricError(f"{server.name} has no switch to speak BGP with: fabric.server_asn, cables, a switch's asn")
+    out = Block()
+    rules = Filter(_OWN, announcements(site, server))
+    out(*(f"ip prefix-list {_OWN} seq {number} {rule}" for number, rule in filter_rules(rules)))
+    bfd_profile(out, site.fabric.bfd_interval, site.fabric.bfd_multiplier)
+    bgp = out.under(f"router bgp {asn}", "exit")
+    # What the server takes, its switches have taken before; what it gives, the prefix list says.
+    bgp(f"bgp router-id {server.addresses['node']}", "no bgp ebgp-requires-policy")
+    bgp("bgp bestpath as-path multipath-relax")
+    bgp(f"neighbor {_SWITCHES} peer-group", f"neighbor {_SWITCHES} bfd", f"neighbor {_SWITCHES} bfd profile {MARK}")
+    for peer, number in peers:
+        if routed_to_servers(site, server):
+            bgp(f"neighbor {peer} interface peer-group {_SWITCHES}", f"neighbor {peer} remote-as {number}")
+        else:
+            bgp(f"neighbor {peer} remote-as {number}", f"neighbor {peer} peer-group {_SWITCHES}")
+    family = bgp.under("address-family ipv4 unicast", "exit-address-family")
+    family(*(f"network {rule.prefix}" for rule in rules.rules[: 1 + routed_to_servers(site, server)]))
+    family(f"neighbor {_SWITCHES} prefix-list {_OWN} out", "maximum-paths 64")
+    return str(out)
+
+
+def _peers(site: Site, server: Server, switches: dict[str, Intent]) -> list[tuple[str, int]]:
+    """Own port or address of the switch, and AS number, for each switch that has a session with this server."""
+    found: dict[str, int] = {}
+    for cable in cables(site):
+        if cable.near.device != server.name or cable.kind != "data":
+            continue
+        bgp = switches[cable.far.device].bgp
+        theirs = {neighbor.accept for neighbor in bgp.neighbors} if bgp else ()
+        if bgp and f"{MARK}-{server.name}" in theirs:
+            switch = next(one for one in site.switches if one.name == cable.far.device)
+            found[cable.near.port if routed_to_servers(site, server) else switch.addresses["node"]] = bgp.asn
+    return list(found.items())
