@@ -66,6 +66,7 @@ pid:
   returned: success
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -167,14 +168,17 @@ class DeployServer:
         raise DeployServerError(f"nginx wrote no pid file within 10 s; see {self.path}/error.log")
 
     def stop(self, pid: int) -> None:
-        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if not self.runs_as(pid):
                 # It holds the token.
                 os.unlink(self.config_path)
                 return
-            time.sleep(0.05)
+            # Again and again: one that comes between nginx's pid file and its first wait for signals is acted upon
+            # with the next only.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            time.sleep(0.1)
         raise DeployServerError(f"nginx (pid {pid}) did not end within 10 s of SIGTERM")
 
 

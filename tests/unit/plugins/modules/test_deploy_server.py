@@ -104,6 +104,15 @@ def test_a_process_that_ended_and_that_nobody_waited_for_does_not_run(server: De
         child.wait()
 
 
+def test_a_signal_that_nginx_does_not_act_upon_is_sent_again(server: DeployServer) -> None:
+    Path(server.config_path).touch()
+    program = "import signal as s; t = {s.SIGTERM}; s.pthread_sigmask(s.SIG_BLOCK, t); print(flush=True)"
+    program += "; s.sigwait(t); s.sigwait(t)"
+    with subprocess.Popen([sys.executable, "-c", program, server.config_path], stdout=subprocess.PIPE) as child:
+        assert child.stdout and child.stdout.readline()
+        server.stop(child.pid)
+
+
 def test_where_nginx_is_missing_the_package_is_named(server: DeployServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_names, **_options: None)
     with pytest.raises(DeployServerError, match="nginx-light"):
