@@ -1,10 +1,13 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run with nothing to do costs at a size: `python tests/bench/scale/bench.py --servers 1000`. Needs root.
+"""What a run costs at a size: `python tests/bench/scale/bench.py --servers 1000`. Needs root.
 
 Everything runs in a network namespace of its own: BMCs of tests/simulator and SSH targets at loopback addresses, and
-the bundle's etcd and kube-apiserver with a node object a server. The last line is one JSON object.
+the bundle's etcd and kube-apiserver with a node object a server. Measured in one run, first with 10 servers:
+a run with nothing to do; one server that differs (host files, a service, the kubelet's configuration, a label); and a
+play with the same checks in the usual style on a sample. The last line is one JSON object; docs/testing.md says what
+its keys are.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".ansible" / "collections"))
 
-from ansible_collections.kiban.baremetal.tests.bench.scale.world import CHECKOUT, World
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import file_mode, node_files
+from ansible_collections.kiban.baremetal.tests.bench.scale.world import CHECKOUT, HERE, IMAGE, World
 
 
 def tree_mib(pid: int) -> float:
@@ -51,6 +55,7 @@ def run(world: World, playbook: str, *options: str, inventory: str | None = None
         "ANSIBLE_CALLBACKS_ENABLED": "kiban.baremetal.timeline",
     }
     peak = 0.0
+    others, requests = world.cpu_seconds(), world.api_requests()
     began, before = time.monotonic(), os.times()
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     process = subprocess.Popen(command, env=environment, cwd=CHECKOUT, text=True, **both)
@@ -68,6 +73,9 @@ def run(world: World, playbook: str, *options: str, inventory: str | None = None
         "rc": process.returncode,
         "wall_s": round(wall, 2),
         "cpu_s": round(after.children_user + after.children_system - before.children_user - before.children_system, 2),
+        # On other machines in a datacenter: BMCs, servers, the API server.
+        "others_cpu_s": round(world.cpu_seconds() - others, 2),
+        "api_requests": world.api_requests() - requests,
         "peak_mib": round(peak),
         "tasks": len(tasks),
         # A task of the whole run has one result. Each further one is a server that cost something.
@@ -78,61 +86,146 @@ def run(world: World, playbook: str, *options: str, inventory: str | None = None
     }
 
 
+def acting(result: dict[str, Any]) -> dict[str, float]:
+    """What was done after the plan was shown: results of tasks, and wall time from the first to the last of them."""
+    done = result["timeline"]
+    planned = max((number for number, entry in enumerate(done) if entry["task"] == "Show the plan"), default=-1)
+    after = done[planned + 1 :]
+    wall = max(entry["end"] for entry in after) - min(entry["start"] for entry in after) if after else 0.0
+    return {"results": len(after), "changed": sum(entry["status"] == "changed" for entry in after), "wall_s": wall}
+
+
+def differ(world: World) -> None:
+    """The last server gets what a server may lack: a host file, a service, a field of the kubelet's, a label."""
+    name = world.site.servers[-1].name
+    root = world.whole(name)
+    (root / "etc/hosts").write_text("nothing\n")
+    (root / "etc/systemd/system/multi-user.target.wants/containerd.service").unlink(missing_ok=True)
+    kubelet = root / "own/var/lib/kubelet/config.yaml"
+    kubelet.write_text(kubelet.read_text().replace("maxPods: 200", "maxPods: 110"))
+    world.kubectl("label", "node", name, "node-role.kubernetes.io/worker-")
+
+
+def usual(world: World, count: int) -> dict[str, Any]:
+    """The play in the usual style on the last servers of the site."""
+    names = [server.name for server in world.site.servers[-count:]]
+    key = (world.site_dir / "ssh" / "id_ed25519.pub").read_text().strip()
+    for name in names:
+        world.whole(name)
+        for path, text in node_files(world.site, world.site.server(name), key).items():
+            file = world.work / "usual" / name / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            file.chmod(int(file_mode(path), 8))
+    known = {"usual_files": list(node_files(world.site, world.site.servers[-1], key)), "usual_image": IMAGE}
+    options = ["--limit", ",".join(names), "--forks", "50", "-e", json.dumps({**known, "usual_system": world.system()})]
+    return run(world, str(HERE / "usual.yml"), *options)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", type=int, default=1000)
+    parser.add_argument("--few", type=int, default=10, help="size of the small site")
+    parser.add_argument("--sample", type=int, default=20, help="servers of the play in the usual style; 0: without it")
     parser.add_argument("--show", action="store_true", help="show what the runs write")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not arguments.inside:
         return subprocess.run(["unshare", "--net", sys.executable, *sys.argv, "--inside"], check=False).returncode
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    few, many = (
+        measure(servers, arguments.show, sample)
+        for servers, sample in ((arguments.few, 0), (arguments.servers, min(arguments.sample, arguments.servers)))
+    )
+    line = summary(few, many, arguments)
+    print(json.dumps(line))
+    return 0 if line["ok"] else 1
+
+
+def measure(servers: int, show: bool, sample: int) -> dict[str, dict[str, Any]]:
+    """All runs on a site of this size."""
+    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="kiban-scale-") as directory:
-        world = World(Path(directory), arguments.servers)
+        world = World(Path(directory), servers)
         began = time.monotonic()
+
+        def show_result(name: str, result: dict[str, Any]) -> None:
+            results[name] = result
+            figures = {key: value for key, value in result.items() if key not in ("text", "timeline")}
+            print(f"{servers} servers, {name}: {json.dumps(figures)}", flush=True)
+            if show or result["rc"]:
+                print(result["text"][-6000:], flush=True)
+
         with world.running():
-            print(f"{arguments.servers} servers are there after {time.monotonic() - began:.0f} s", flush=True)
-            return measure(world, arguments.show)
+            print(f"{servers} servers are there after {time.monotonic() - began:.0f} s", flush=True)
+            nothing = world.work / "nothing.yml"
+            nothing.write_text("- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug:\n")
+            show_result("ansible", run(world, str(nothing), inventory="localhost,"))
+            show_result("inventory", run(world, str(nothing)))
+            # It brings what is not per server in order, such as the cluster's DNS, once.
+            show_result("first", run(world, "kiban.baremetal.site"))
+            show_result("noop", run(world, "kiban.baremetal.site"))
+            for entry in sorted(results["noop"]["timeline"], key=lambda entry: entry["start"] - entry["end"])[:6]:
+                print(f"  {entry['end'] - entry['start']:6.2f} s  {entry['play']}: {entry['task']}")
+            show_result("plan", run(world, "kiban.baremetal.plan"))
+            show_result("check", run(world, "kiban.baremetal.site", "--check"))
+            differ(world)
+            show_result("one", run(world, "kiban.baremetal.site"))
+            show_result("after", run(world, "kiban.baremetal.plan"))
+            if sample:
+                show_result("usual_half", usual(world, sample // 2))
+                show_result("usual", usual(world, sample))
+    return results
 
 
-def measure(world: World, show: bool) -> int:
-    nothing = world.work / "nothing.yml"
-    nothing.write_text("- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug:\n")
-    results = {
-        "ansible": run(world, str(nothing), inventory="localhost,"),
-        "inventory": run(world, str(nothing)),
-        # It brings what is not per server in order, such as the cluster's DNS, once.
-        "first": run(world, "kiban.baremetal.site"),
-        "noop": run(world, "kiban.baremetal.site"),
-        "plan": run(world, "kiban.baremetal.plan"),
-        "check": run(world, "kiban.baremetal.site", "--check"),
-    }
-    for name, result in results.items():
-        figures = {key: value for key, value in result.items() if key not in ("text", "timeline")}
-        print(f"{name}: {json.dumps(figures)}", flush=True)
-        if show or result["rc"]:
-            print(result["text"][-6000:])
-    noop = results["noop"]
-    for entry in sorted(noop["timeline"], key=lambda entry: entry["start"] - entry["end"])[:8]:
-        print(f"  {entry['end'] - entry['start']:6.2f} s  {entry['play']}: {entry['task']}")
-    order = "everything is in order: nothing to do"
+def summary(few: dict[str, Any], many: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    noop, order = many["noop"], "everything is in order: nothing to do"
+    # What running it costs beyond running it with nothing to do.
+    works = [{**acting(site["one"]), "cpu_s": site["one"]["cpu_s"] - site["noop"]["cpu_s"]} for site in (few, many)]
+    for work, site in zip(works, (few, many), strict=True):
+        quiet = acting(site["noop"])
+        work |= {"results": work["results"] - quiet["results"], "wall_s": work["wall_s"] - quiet["wall_s"]}
+        work["requests"] = site["one"]["api_requests"] - site["noop"]["api_requests"]
+    ratios = {key: round(works[1][key] / works[0][key], 2) for key in works[0] if works[0][key]}
     line = {
         "bench": "scale",
-        "servers": world.servers,
+        "servers": arguments.servers,
         "noop_wall_s": noop["wall_s"],
         "noop_cpu_s": noop["cpu_s"],
+        "noop_others_cpu_s": noop["others_cpu_s"],
+        "noop_wall_s_few": few["noop"]["wall_s"],
+        "noop_cpu_s_few": few["noop"]["cpu_s"],
+        "cpu_ms_a_server": round(
+            1000 * (noop["cpu_s"] - few["noop"]["cpu_s"]) / max(1, arguments.servers - arguments.few), 1
+        ),
         "per_host_tasks": noop["per_host_tasks"],
         "tasks": noop["tasks"],
         "changed": noop["changed"],
         "peak_mib": noop["peak_mib"],
-        "fixed_ansible_s": results["ansible"]["wall_s"],
-        "fixed_inventory_s": round(results["inventory"]["wall_s"] - results["ansible"]["wall_s"], 2),
-        "plan_wall_s": results["plan"]["wall_s"],
-        "check_wall_s": results["check"]["wall_s"],
-        "ok": all(results[name]["rc"] == 0 and order in results[name]["text"] for name in ("noop", "plan", "check")),
+        "fixed_ansible_s": many["ansible"]["wall_s"],
+        "fixed_inventory_s": round(many["inventory"]["wall_s"] - many["ansible"]["wall_s"], 2),
+        "plan_wall_s": many["plan"]["wall_s"],
+        "check_wall_s": many["check"]["wall_s"],
+        "one_few": {key: round(value, 2) for key, value in works[0].items()},
+        "one_many": {key: round(value, 2) for key, value in works[1].items()},
+        "one_ratio": ratios,
+        "ok": all(
+            site[name]["rc"] == 0 and order in site[name]["text"]
+            for site in (few, many)
+            for name in ("noop", "plan", "check", "after")
+        )
+        and few["one"]["rc"] == many["one"]["rc"] == 0,
     }
-    print(json.dumps(line))
-    return 0 if line["ok"] else 1
+    if "usual" in many:
+        half, whole = many["usual_half"], many["usual"]
+        first, second = arguments.sample // 2, min(arguments.sample, arguments.servers)
+        for key in ("wall_s", "cpu_s"):
+            # A straight line through both samples.
+            slope = (whole[key] - half[key]) / (second - first)
+            line[f"usual_{key}"] = round(half[key] + slope * (arguments.servers - first))
+            line[f"usual_ratio_{key}"] = round(line[f"usual_{key}"] / noop[key], 1)
+        line["ok"] = line["ok"] and half["rc"] == whole["rc"] == 0
+    return line
 
 
 if __name__ == "__main__":
