@@ -36,6 +36,7 @@ __all__ = ("Media", "Plan", "Slot", "same_image")
 # A virtual optical drive is what the word cd means; more kinds are to follow.
 KINDS: dict[str, tuple[str, ...]] = {"cd": ("CD", "DVD")}
 SETTLE = 30.0
+LATE = 10.0
 # Refusals that say: this slot cannot, or wants more; another slot or a fuller request may do.
 _NOT_THIS_SLOT = (400, 404, 405, 409, 500, 501)
 _MISSING = ("ActionParameterMissing", "PropertyMissing", "CreateFailedMissingReqProperties")
@@ -263,8 +264,24 @@ class Media:
 
     def _eject(self, slot: Slot, deadline: float) -> None:
         body: dict[str, t.Any] = {} if slot.eject is not None else {"Image": None, "Inserted": False}
-        lost = self._send(slot.uri, slot.eject, body, deadline)
+        try:
+            lost = self._send(slot.uri, slot.eject, body, deadline)
+        except BmcRefused as exc:
+            if exc.status >= 500 and self._is_empty(slot, exc):
+                return
+            raise
         self._settle(slot, lambda now: now.image is None, "still holds its image after the ejection", deadline, lost)
+
+    def _is_empty(self, slot: Slot, refusal: BmcRefused) -> bool:
+        """A BMC may fail after it did the work: what the drive shows decides, a few seconds later with some."""
+        try:
+            waited = wait_for(
+                lambda: Slot.of(self._resources.get(slot.uri, fresh=True)), lambda now: now.image is None, LATE
+            )
+            return waited.ready
+        except BmcError:
+            refusal.done = [f"{slot.name} may be empty all the same"]
+            return False
 
     def _clear_half_done(self, slot: Slot, image: str, deadline: float) -> bool:
         """A BMC may fail and still show the image, without the server seeing it; the next run must not believe that."""

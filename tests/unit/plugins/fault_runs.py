@@ -21,7 +21,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -411,7 +411,7 @@ def _converges(bmc: Simulator, scenario: Scenario, params: Params) -> list[str]:
     return [f"a session was left open: {uri}" for uri in bmc.open_sessions]
 
 
-def many(seeds: range) -> Iterator[Run]:
+def many(seeds: Iterable[int]) -> Iterator[Run]:
     loop = Loop()
     try:
         with tempfile.TemporaryDirectory() as directory:
