@@ -15,18 +15,15 @@ import pytest
 
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import BUNDLE
 
-mending = pytest.mark.skipif("KIBAN_MEND" not in os.environ, reason="takes minutes; KIBAN_MEND=1 asks for it")
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a network namespace, which needs root")
-@pytest.mark.parametrize("mend", [False, pytest.param(True, marks=mending)])
-def test_each_kind_of_drift_is_named_and_mended_and_nothing_else(mend: bool) -> None:
+def test_each_kind_of_drift_is_named_and_mended_and_nothing_else() -> None:
     if not (BUNDLE / "manifest.json").exists():
         pytest.skip(f"there is no bundle at {BUNDLE}: run `make bundle`")
-    command = ["unshare", "--net", sys.executable, str(Path(__file__).with_name("drift.py"))]
-    done = subprocess.run([*command, *(["--mend"] if mend else [])], capture_output=True, text=True, check=False)
+    command = ["unshare", "--net", sys.executable, str(Path(__file__).with_name("drift.py")), "--mend"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip(), done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["wrong"] == {}
-    assert found["kinds"] >= 40 and (found["mended"] >= 25 or not mend)
+    assert found["kinds"] >= 40 and found["mended"] >= 25
