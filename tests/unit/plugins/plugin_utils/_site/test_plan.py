@@ -304,6 +304,16 @@ def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
     plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
     assert {change.server for change in plan.changes} == {"node1"}
     assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
+    assert plan.waits == ("node2", "node3", "node4") == tuple(plan.to_dict()["waits"])
+    assert plan.problems[0].message.startswith("waits for servers that go first, left alone: at most 1 of 4")
+    assert plan.summary == "1 server to install, 3 to wait for another run, 0 in order"
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+
+
+def test_a_server_refused_for_another_reason_waits_for_nobody() -> None:
+    plan = reinstalled(leases={"node1": "process 7"})
+    assert [problem.server for problem in plan.problems] == ["node1"] and plan.waits == ()
+    assert plan.summary == "1 server left alone, 0 in order"
 
 
 def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
