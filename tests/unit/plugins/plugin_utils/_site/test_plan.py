@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
@@ -253,6 +254,42 @@ def test_a_running_server_without_usable_bmc_is_told_and_kept() -> None:
     plan = plan_for(running(), BmcState(error="BMC 192.0.2.21: wrong password."))
     assert not plan.changes and not plan.problems
     assert "wrong password" in plan.notices[0].message
+
+
+BIOS = {"id": "BIOS", "name": "System BIOS", "version": "2.18.0"}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "read", "told"),
+    [
+        ((), None, []),
+        ((FirmwareBaseline("BIOS", None, "2.18"),), (BIOS,), []),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            (BIOS,),
+            ["firmware System BIOS 2.18.0 is older than 2.19; the profile says at least 2.19"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", "2.17.1", None),),
+            (BIOS,),
+            ["firmware System BIOS is 2.18.0 and not 2.17.1; the profile says 2.17.1"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            None,
+            ["its BMC lists no firmware, so the profile's versions are not compared"],
+        ),
+    ],
+)
+def test_firmware_is_told_of_where_the_profile_states_it(
+    baseline: tuple[FirmwareBaseline, ...], read: tuple[dict[str, Any], ...] | None, told: list[str]
+) -> None:
+    of = site()
+    of = replace(of, profiles={name: replace(profile, firmware=baseline) for name, profile in of.profiles.items()})
+    state = SiteState({"node1": replace(ON, firmware=read)}, {"node1": running()}, CLUSTER)
+    plan = make_plan(of, INTENT, state)
+    assert [notice.message for notice in plan.notices] == told
+    assert not plan.changes and not plan.problems
 
 
 def reinstalled(name: str = "node1", cluster: ClusterState = CLUSTER, **changes: Any) -> Plan:
