@@ -242,8 +242,8 @@ PLACES = {"taint gone": CONTROL} | {
 FREE = len({**MENDED, **TOLD}) - len(PLACES)
 
 
-def plan(world: World) -> dict[str, Any]:
-    world.ansible("ansible-playbook", "kiban.baremetal.plan", "-i", str(world.inventory))
+def plan(world: World, *playbook: str) -> dict[str, Any]:
+    world.ansible("ansible-playbook", "-i", str(world.inventory), *(playbook or ("kiban.baremetal.plan",)))
     found: dict[str, Any] = json.loads((world.site_dir / "plan.json").read_text())
     return found
 
@@ -296,7 +296,10 @@ def main() -> int:
             places = {kind: PLACES.get(kind) or next(workers) for kind in {**MENDED, **TOLD}}
             if mend:
                 mended = make(world, MENDED, places)
-                wrong |= named(plan(world), mended, set()) | mending(world, mended)
+                checked, planned = plan(world, "kiban.baremetal.site", "--check"), plan(world)
+                if checked != planned:
+                    wrong["check"] = "site --check says something else than the plan after it"
+                wrong |= named(planned, mended, set()) | mending(world, mended)
             told = make(world, TOLD if mend else {**MENDED, **TOLD}, places)
             stray = Server(world, CONTROL)
             stray.kubectl("create", "-f", str(write_stray(world)))
