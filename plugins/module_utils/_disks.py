@@ -294,6 +294,7 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         "protocol": protocol,
         "media_type": media,
         "logical_block_bytes": int(_attr(base, "queue/logical_block_size") or 512),
+        "physical_block_bytes": int(_attr(base, "queue/physical_block_size") or 0) or None,
         "removable": _attr(base, "removable") == "1",
         "read_only": _attr(base, "ro") == "1",
         "discard": int(_attr(base, "queue/discard_max_bytes") or 0) > 0,

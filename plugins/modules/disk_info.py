@@ -77,6 +77,11 @@ disks:
     logical_block_bytes:
       description: Smallest unit of access in bytes.
       type: int
+    physical_block_bytes:
+      description:
+        - Smallest unit in bytes that the disk writes without reading first; null where the kernel does not state it.
+        - It is V(4096) beside V(logical_block_bytes=512) on a disk that emulates small sectors (512e).
+      type: int
     removable:
       description: Whether the medium can be taken out.
       type: bool

@@ -184,6 +184,18 @@ def test_a_data_disk_is_recognised_without_a_record(rack: Rack) -> None:
     assert (mark["purpose"], mark["complete"]) == ("data", True)
 
 
+@pytest.mark.parametrize(("stated", "expected"), [("4096", 4096), ("512", 512), ("", None), ("0", None)])
+def test_physical_sector_size(rack: Rack, stated: str, expected: int | None) -> None:
+    rack.disk("sda", "S1", bus="sata", queue__physical_block_size=stated)
+    (record,) = _disks.list_disks(rack.system)
+    assert (record["logical_block_bytes"], record["physical_block_bytes"]) == (512, expected)
+
+
+def test_a_kernel_without_physical_sector_size(rack: Rack) -> None:
+    rack.disk("sda", "S1", bus="sata")
+    assert _disks.list_disks(rack.system)[0]["physical_block_bytes"] is None
+
+
 def test_records_are_json(rack: Rack) -> None:
     rack.disk("vda", "SYS")
     json.dumps(_disks.list_disks(rack.system))
