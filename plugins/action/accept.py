@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -18,10 +16,10 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Option
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import Found, scan
 
 from ..plugin_utils._contract import AREAS, ContractError, find_python, held_against
+from ..plugin_utils._play import site_of_play, write_json
 from ..plugin_utils._readers.bmcs import bmc_options
 from ..plugin_utils._site.fit import Difference, differences
-from ..plugin_utils._site.load import load_site
-from ..plugin_utils._site.model import Site, SiteError
+from ..plugin_utils._site.model import Site
 
 # What a site run uses of a BMC.
 REQUIRED = ("inventory", "power", "boot", "virtual_media")
@@ -44,16 +42,8 @@ class ActionModule(ActionBase):
                 "python": {"type": "path"},
             }
         )
+        site, names = site_of_play(task_vars)
         hostvars = task_vars["hostvars"]
-        names = [name for name in task_vars["ansible_play_hosts_all"] if "kiban_server" in hostvars[name]]
-        if not names:
-            raise AnsibleActionFail(
-                "no server of the site is among the hosts of this run: look at --limit and the inventory"
-            )
-        try:
-            site = load_site(hostvars[names[0]]["kiban_site"])
-        except SiteError as exc:
-            raise AnsibleActionFail(str(exc)) from exc
         options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in names}
         hardware = scan(options, lambda bmc: bmc.hardware())
         readable = {name: options[name] for name, one in hardware.items() if one.value is not None}
@@ -67,7 +57,7 @@ class ActionModule(ActionBase):
             "servers": servers,
         }
         if args["path"]:
-            _write(args["path"], result)
+            write_json(args["path"], result)
         return {**result, "changed": False, "lines": list(_lines(result))}
 
 
@@ -109,13 +99,6 @@ def _server(
         "areas": areas or None,
         "system": {key: system.get(key) for key in ("manufacturer", "model", "serial_number", "bios_version")},
     }
-
-
-def _write(path: str, result: Mapping[str, Any]) -> None:
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
-    os.replace(f"{path}.new", path)
 
 
 def _lines(result: Mapping[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
 from ..plugin_utils._drivers import cluster_dns, sds_local
+from ..plugin_utils._play import site_of_play, write_json
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
@@ -25,8 +26,7 @@ from ..plugin_utils._readers.strangers import find_bmcs
 from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import CLUSTER, Intent
 from ..plugin_utils._site.kubelet import kubelet_config, merged_config
-from ..plugin_utils._site.load import load_site
-from ..plugin_utils._site.model import Site, SiteError
+from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.stages import node_taints
@@ -54,16 +54,8 @@ class ActionModule(ActionBase):
                 "force": {"type": "list", "elements": "str", "default": []},
             }
         )
+        site, names = site_of_play(task_vars)
         hostvars = task_vars["hostvars"]
-        names = [name for name in task_vars["ansible_play_hosts_all"] if "kiban_server" in hostvars[name]]
-        if not names:
-            raise AnsibleActionFail(
-                "no server of the site is among the hosts of this run: look at --limit and the inventory"
-            )
-        try:
-            site = load_site(hostvars[names[0]]["kiban_site"])
-        except SiteError as exc:
-            raise AnsibleActionFail(str(exc)) from exc
         intent = _intent(site, args)
         state = _read(site, intent, args, {name: hostvars[name] for name in names})
         state = _read_more(site, intent, args, state)
@@ -75,7 +67,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         result = plan.to_dict()
         if args["path"]:
-            _write(args["path"], result)
+            write_json(args["path"], result)
         result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan, intent, state)
         result["node_taints"] = {
@@ -106,13 +98,6 @@ class ActionModule(ActionBase):
                 for change in plan.changes
             ]
         return result
-
-
-def _write(path: str, plan: Mapping[str, Any]) -> None:
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(plan, file, indent=1)
-        file.write("\n")
-    os.replace(f"{path}.new", path)
 
 
 def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, Any]]:

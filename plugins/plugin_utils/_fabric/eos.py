@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...module_utils._switch_lines import EOS, paths
-from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of, vlan_list, vlan_set
+from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
 from .intent import MLAG_VLAN, Bgp, Filter, Intent, Lag, Mlag, Neighbor, Port, Svi, Vlan, natural
+from .switchport import describe, parse_port, parse_vlans, vlans
 
 __all__ = ["LINES", "TABLES", "parse", "render"]
 
@@ -43,11 +44,8 @@ def render(intent: Intent) -> Config:
 
 
 def _vlans(port: Port | Lag) -> list[str]:
-    if port.untagged is not None and not port.tagged:
-        return [f"switchport access vlan {port.untagged}", "switchport mode access"]
-    native = [f"switchport trunk native vlan {port.untagged}"] if port.untagged else []
-    allowed = vlan_list({*port.tagged, *([port.untagged] if port.untagged else [])}) or "none"
-    return [*native, f"switchport trunk allowed vlan {allowed}", "switchport mode trunk"]
+    mode, lines = vlans(port)
+    return [*lines, f"switchport mode {mode}"]
 
 
 def _port(out: Block, port: Port) -> None:
@@ -99,7 +97,7 @@ def parse(name: str, config: Config) -> Intent:
     mlag = _parse_mlag(tree.at("mlag configuration"))
     peer_link = tree.at("mlag configuration").one("peer-link Port-Channel")
     lags = [
-        Lag(int(number), *_common(lines), *_parse_vlans(lines), lines.one("mlag ") is not None, number == peer_link)
+        Lag(int(number), *describe(lines), *parse_vlans(lines), lines.one("mlag ") is not None, number == peer_link)
         for number, lines in tree.all("interface Port-Channel")
     ]
     svis = [
@@ -112,33 +110,12 @@ def parse(name: str, config: Config) -> Intent:
         name=name,
         loopback=loopback.partition("/")[0] if loopback else None,
         vlans=tuple(Vlan(int(number), lines.one("name ") or "") for number, lines in tree.all("vlan ")),
-        ports=tuple(_parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
+        ports=tuple(parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
         lags=tuple(lags),
         svis=tuple(svis),
         bgp=_parse_bgp(tree),
         mlag=mlag,
     )
-
-
-def _common(lines: Tree) -> tuple[str, int]:
-    return lines.one("description ") or "", int(lines.one("l2 mtu ") or lines.one("mtu ") or 0)
-
-
-def _parse_vlans(lines: Tree) -> tuple[int | None, tuple[int, ...]]:
-    access, native = lines.one("switchport access vlan "), lines.one("switchport trunk native vlan ")
-    untagged = int(access or native or 0) or None
-    allowed = vlan_set(lines.one("switchport trunk allowed vlan ") or "none")
-    return untagged, tuple(number for number in allowed if number != untagged)
-
-
-def _parse_port(name: str, lines: Tree) -> Port:
-    description, mtu = _common(lines)
-    if "no switchport" in lines.children:
-        return Port(name, description, mtu, routed=True, address=lines.one("ip address "))
-    group = lines.one("channel-group ")
-    if group:
-        return Port(name, description, mtu, lag=int(group.split()[0]))
-    return Port(name, description, mtu, *_parse_vlans(lines))
 
 
 def _parse_mlag(lines: Tree) -> Mlag | None:

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 from ...module_utils._switch_lines import NXOS, paths
-from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of, vlan_list, vlan_set
+from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
 from .intent import Bgp, Filter, Intent, Lag, Mlag, Neighbor, Port, Svi, Vlan, natural
+from .switchport import describe, parse_port, parse_vlans, vlans
 
 __all__ = ["LINES", "TABLES", "parse", "render"]
 
@@ -52,11 +53,8 @@ def render(intent: Intent) -> Config:
 
 
 def _vlans(port: Port | Lag) -> list[str]:
-    if port.untagged is not None and not port.tagged:
-        return ["switchport", "switchport mode access", f"switchport access vlan {port.untagged}"]
-    native = [f"switchport trunk native vlan {port.untagged}"] if port.untagged else []
-    allowed = vlan_list({*port.tagged, *([port.untagged] if port.untagged else [])}) or "none"
-    return ["switchport", "switchport mode trunk", *native, f"switchport trunk allowed vlan {allowed}"]
+    mode, lines = vlans(port)
+    return ["switchport", f"switchport mode {mode}", *lines]
 
 
 def _port(out: Block, port: Port) -> None:
@@ -95,9 +93,8 @@ def parse(name: str, config: Config) -> Intent:
     lags = [
         Lag(
             int(number),
-            lines.one("description ") or "",
-            int(lines.one("mtu ") or 0),
-            *_parse_vlans(lines),
+            *describe(lines),
+            *parse_vlans(lines),
             (lines.one("vpc ") or "").isdigit(),
             "vpc peer-link" in lines.children,
         )
@@ -114,29 +111,12 @@ def parse(name: str, config: Config) -> Intent:
         name=name,
         loopback=loopback.partition("/")[0] if loopback else None,
         vlans=tuple(Vlan(int(number), lines.one("name ") or "") for number, lines in tree.all("vlan ")),
-        ports=tuple(_parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
+        ports=tuple(parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
         lags=tuple(lags),
         svis=tuple(svis),
         bgp=_parse_bgp(tree),
         mlag=Mlag(int(domains[0][0]), _FIRST in domains[0][1].children, keepalive or "") if domains else None,
     )
-
-
-def _parse_vlans(lines: Tree) -> tuple[int | None, tuple[int, ...]]:
-    access, native = lines.one("switchport access vlan "), lines.one("switchport trunk native vlan ")
-    untagged = int(access or native or 0) or None
-    allowed = vlan_set(lines.one("switchport trunk allowed vlan ") or "none")
-    return untagged, tuple(number for number in allowed if number != untagged)
-
-
-def _parse_port(name: str, lines: Tree) -> Port:
-    description, mtu = lines.one("description ") or "", int(lines.one("mtu ") or 0)
-    if "no switchport" in lines.children:
-        return Port(name, description, mtu, routed=True, address=lines.one("ip address "))
-    group = lines.one("channel-group ")
-    if group:
-        return Port(name, description, mtu, lag=int(group.split()[0]))
-    return Port(name, description, mtu, *_parse_vlans(lines))
 
 
 def _parse_bgp(tree: Tree) -> Bgp | None:

@@ -1,0 +1,43 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What action plugins that work on a whole site in one process have in common."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+
+from ._site.load import load_site
+from ._site.model import Site, SiteError
+
+__all__ = ["site_of_play", "write_json"]
+
+
+def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
+    """The site, and the names of its servers that are among the hosts of the run."""
+    hostvars = task_vars["hostvars"]
+    names = [name for name in task_vars["ansible_play_hosts_all"] if "kiban_server" in hostvars[name]]
+    if not names:
+        raise AnsibleActionFail(
+            "no server of the site is among the hosts of this run: look at --limit and the inventory"
+        )
+    try:
+        return load_site(hostvars[names[0]]["kiban_site"]), names
+    except SiteError as exc:
+        raise AnsibleActionFail(str(exc)) from exc
+
+
+def write_json(path: str, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+    os.replace(f"{path}.new", path)
