@@ -8,17 +8,18 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import ssl
+import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.errors import BmcError
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.options import Options
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.transport import Lost, Transport
 
 __all__ = ["find_bmcs"]
 
 _AT_ONCE = 256
 _SECONDS = 2.0
-_PORT = 443
 
 
 def find_bmcs(addresses: Collection[str]) -> dict[str, str]:
@@ -35,17 +36,14 @@ def find_bmcs(addresses: Collection[str]) -> dict[str, str]:
 
 
 def _ask(address: str) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    host, _colon, port = address.partition(":") if address.count(":") == 1 else (address, "", "")
-    connection = http.client.HTTPSConnection(host.strip("[]"), int(port or _PORT), timeout=_SECONDS, context=context)
+    transport = Transport(Options(address, "", "", validate_certs=False, connect_timeout=_SECONDS))
+    headers = {"Accept": "application/json"}
     try:
-        connection.request("GET", "/redfish/v1/", headers={"Accept": "application/json"})
-        root = json.loads(connection.getresponse().read(1 << 20))
-    except (OSError, ValueError, http.client.HTTPException):
+        root = transport.exchange("GET", "/redfish/v1/", headers, None, time.monotonic() + _SECONDS).loose
+    except (BmcError, Lost):
         return ""
     finally:
-        connection.close()
+        transport.drop()
     if not isinstance(root, dict) or "RedfishVersion" not in root:
         return ""
     said = [str(root[key]) for key in ("Vendor", "Product") if root.get(key)]
