@@ -105,6 +105,7 @@ class Scene:
 
     def claim(self, run: Run, named: list[str]) -> dict[str, Any] | None:
         params = {"state": "present", "disks": named, "wipe": sorted(run.wipe), "site": "lab", "mount_base": self.base}
+        params |= {"wipe_method": "signatures", "wipe_log": None}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_disks, "SYSTEM", self.rack.system)
             patch.setattr(disk_claim, "HOST", self.host)
