@@ -24,7 +24,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disks, _image_writer
+from ansible_collections.kiban.baremetal.plugins.module_utils import (
+    _disk_claim,
+    _disk_health,
+    _disk_wipe,
+    _disks,
+    _image_writer,
+    _smartctl,
+)
 from ansible_collections.kiban.baremetal.plugins.modules import disk_claim, image_write, node_root
 
 BLKFLSBUF = 0x1261
@@ -114,7 +121,11 @@ def fails(call: Callable[[], Any], *words: str) -> None:
 
 def identity() -> Any:
     fill("blank")
-    return _disks.list_disks()
+    records = _disks.list_disks()
+    for record in records:
+        record["health"] = _disk_health.health(record["path"], record["protocol"])
+        record["smartctl"] = _smartctl.with_smartctl(record)
+    return records
 
 
 @contextlib.contextmanager
@@ -321,6 +332,65 @@ def kill_images() -> Any:
         assert write(serial, wipe=mark is None)["changed"] is not bool(mark and mark["complete"])
         holds_image(serial)
     return states
+
+
+WIPES = {
+    "SYS-VIRTIO": ("discard", "overwrite"),
+    "DATA-SCSI": ("discard", "overwrite"),
+    "DATA-NVME": ("nvme_format", "discard", "overwrite"),
+    "DATA-SATA": ("discard", "overwrite"),
+}
+
+
+def wipes() -> Any:
+    """Each method that the emulator's disks offer, on disks that are full; the others stay as they are."""
+    found = []
+    disks = fill("full")
+    for serial, methods in WIPES.items():
+        for method in methods:
+            fill("full", serial)
+            wiping = _disk_wipe.decide(_disks.find_disk(serial), method, _disks.list_disks())
+            with _disks.locked(disks[serial]):
+                done = wiping.apply("lab")
+            flush(disks[serial])
+            same(*(other for other in disks if other != serial))
+            ask("empty", serial)
+            say(f"{serial} by {method}: {done['verified']}")
+            found.append([serial, method, done["bytes"]])
+        fill("full", serial)
+    for serial, method in (
+        ("DATA-NVME", "nvme_sanitize"),
+        ("DATA-SATA", "nvme_format"),
+        ("DATA-SCSI", "ata_secure_erase"),
+    ):
+        for check in (True, False):
+            fails(partial(claim, serial, check=check, wipe=[serial], wipe_method=method), "cannot be wiped by")
+        same()
+    fill("blank")
+    return found
+
+
+def keep() -> Any:
+    """Claims with something on them, released: the server is taken apart next."""
+    serials = CONFIG["serials"]
+    fill("blank")
+    claim(*serials)
+    for serial in serials:
+        Path(BASE, serial, "precious").write_text(serial)
+    assert claim(*serials, state="absent")["changed"]
+    for serial in serials:
+        flush(path(serial))
+    return {serial: path(serial) for serial in serials}
+
+
+def recabled() -> Any:
+    """The same disks on other buses and with other names."""
+    serials = CONFIG["serials"]
+    done = claim(*serials)
+    for serial in serials:
+        assert Path(BASE, serial, "precious").read_text() == serial
+    assert claim(*serials, state="absent")["changed"]
+    return {disk["serial_number"]: [disk["path"], disk["action"]] for disk in done["disks"]}
 
 
 def claims() -> Any:

@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -47,7 +48,7 @@ SIZE = 96
 DISKS = {
     "SYS-VIRTIO": ("virtio-blk-pci,discard=on,write-zeroes=on", "VirtIO"),
     "DATA-SCSI": ("scsi-hd,bus=scsi0.0", "SCSI"),
-    "DATA-NVME": ("nvme", "NVMe"),
+    "DATA-NVME": ("nvme,smart_critical_warning=4", "NVMe"),
     "DATA-SATA": ("ide-hd,bus=ide.1", "SATA"),
 }
 
@@ -70,6 +71,7 @@ class Guest:
         self.directory = directory
         self.disks = disks
         self.say: Callable[[str], None] = print
+        self.devices = {serial: device for serial, (device, _protocol) in DISKS.items()}
         self.process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -108,7 +110,7 @@ class Guest:
         command += ["-append", "console=ttyS0 loglevel=4 net.ifnames=0", "-device", "virtio-rng-pci"]
         command += ["-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n"]
         command += ["-device", "virtio-scsi-pci,id=scsi0"]
-        for serial, (device, _) in DISKS.items():
+        for serial, device in self.devices.items():
             drive = f"if=none,id={serial},file={self.directory / serial},format=raw,cache=unsafe,discard=unmap"
             command += ["-drive", drive, "-device", f"{device},drive={serial},serial={serial}"]
         with open(self.directory / "console.log", "ab") as console:
@@ -120,6 +122,15 @@ class Guest:
             assert self.process.poll() is None, (self.directory / "console.log").read_text()[-2000:]
             assert time.monotonic() < end, "the guest does not answer"
             time.sleep(2)
+
+    def recable(self) -> None:
+        """Cuts the power, and plugs each disk in where another was."""
+        self.stop()
+        serials = list(self.devices)
+        self.devices = {
+            serial: self.devices[other] for serial, other in zip(serials, serials[1:] + serials[:1], strict=True)
+        }
+        self.start()
 
     def stop(self) -> None:
         """Cuts the power."""
@@ -227,6 +238,13 @@ class Disks:
             assert digest(self.paths[serial]) == self.before[serial], f"{serial} has changed"
             self.compared += 1
 
+    def do_empty(self, serial: str) -> None:
+        """Nothing is left but our mark in the first sector."""
+        left = [(offset, data.rstrip(b"\0")) for offset, data in blocks(self.paths[serial])]
+        assert all(offset == 0 and len(data) < 512 for offset, data in left), (
+            f"{serial} holds something at {left[-1][0]}"
+        )
+
     def do_image(self, serial: str) -> None:
         self.image.content_of(self.paths[serial])
 
@@ -244,7 +262,10 @@ class Setting(NamedTuple):
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     directory = tmp_path_factory.mktemp("content")
     image = Image(directory / "image")
-    content: dict[str, list[tuple[int, bytes]]] = {"blank": []}
+    content: dict[str, list[tuple[int, bytes]]] = {
+        "blank": [],
+        "full": [(offset, random.Random(offset).randbytes(MIB)) for offset in range(0, SIZE * MIB, MIB)],
+    }
     for name, (write, _word) in CONTENT.items():
         path = directory / name
         with open(path, "wb") as file:
@@ -293,6 +314,12 @@ def test_identity_on_four_buses(guest: Guest) -> None:
         record = records[serial]
         assert (record["protocol"], record["capacity_bytes"]) == (protocol, SIZE * MIB)
         assert record["signatures"] == [] and record["partitions"] == [] and record["by_path"]
+    # The NVMe disk is told to warn. The emulator's virtio and SCSI disks know nothing of themselves.
+    health = {serial: record["health"] and record["health"]["status"] for serial, record in records.items()}
+    assert health == {"SYS-VIRTIO": None, "DATA-SCSI": None, "DATA-NVME": "failing", "DATA-SATA": "ok"}
+    assert records["DATA-NVME"]["health"]["problems"] == ["errors of the medium have made it unreliable"]
+    assert records["DATA-NVME"]["health"]["temperature_celsius"] > 0
+    assert records["DATA-SATA"]["smartctl"]["temperature_celsius"] and records["SYS-VIRTIO"]["smartctl"] is None
 
 
 def test_refusal_matrix(guest: Guest) -> None:
@@ -331,6 +358,20 @@ def test_claims_on_four_buses(guest: Guest) -> None:
 def test_disk_claim_survives_sigkill(guest: Guest) -> None:
     states = guest.step("kill_claims")
     assert len(states) == 19 and any(hit for hit, _ in states)
+
+
+def test_wipe_methods(guest: Guest) -> None:
+    done = guest.step("wipes")
+    assert len(done) == 9 and {size for _serial, _method, size in done} == {SIZE * MIB}
+
+
+def test_a_claim_is_recognised_on_another_bus(guest: Guest, setting: Setting) -> None:
+    before = guest.step("keep")
+    guest.recable()
+    guest.upload(setting.config)
+    after = guest.step("recabled")
+    assert {serial: action for serial, (_path, action) in after.items()} == dict.fromkeys(DISKS, "add to fstab, mount")
+    assert all(after[serial][0] != before[serial] for serial in DISKS)
 
 
 def test_image_write_survives_a_power_cut(guest: Guest, setting: Setting) -> None:
