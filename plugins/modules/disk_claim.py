@@ -58,7 +58,9 @@ options:
     choices: [signatures, discard, overwrite, nvme_format, nvme_sanitize, ata_secure_erase]
     default: signatures
   wipe_log:
-    description: A file on the host that gets a line of JSON for each disk that was wiped, the same as RV(wiped).
+    description:
+      - A file on the host that gets a line of JSON for each disk that was wiped, the same as in RV(wiped). Its
+        directory must be there.
     type: path
   site:
     description: Name of the site that the disks belong to. Required for O(state=present).
@@ -148,6 +150,7 @@ done:
   elements: str
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -201,6 +204,9 @@ def apply(
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     steps: list[_disk_claim.Claim] | list[_disk_claim.Release]
     if params["state"] == "present":
+        log = params["wipe_log"]
+        if log and not os.access(os.path.dirname(os.path.abspath(log)), os.W_OK):
+            raise Failure(f"Nothing was touched. wipe_log {log} cannot be written: its directory must be there")
         steps, refused = decide(params, params["disks"])
         if refused:
             raise Failure("Nothing was touched. " + ". ".join(refused), refused)

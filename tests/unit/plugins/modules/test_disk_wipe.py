@@ -118,6 +118,14 @@ def test_signatures(scene: Scene) -> None:
     assert any(scene.middle("SATA"))
 
 
+def test_a_log_that_cannot_be_written_is_found_before(scene: Scene) -> None:
+    before = digest(scene.paths["SATA"])
+    for check in (True, False):
+        with pytest.raises(disk_claim.Failure, match="wipe_log /nowhere/log cannot be written"):
+            scene.claim("SATA", "overwrite", check, wipe_log="/nowhere/log")
+    assert digest(scene.paths["SATA"]) == before
+
+
 def test_overwrite(scene: Scene) -> None:
     others = {kind: digest(scene.paths[kind]) for kind in ("SCSI", "NVMe")}
     planned = scene.claim("SATA", "overwrite", check=True)
