@@ -16,7 +16,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Option
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import Found, scan
 
 from ..plugin_utils._contract import AREAS, ContractError, find_python, held_against
-from ..plugin_utils._play import site_of_play, write_json
+from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._readers.bmcs import bmc_options
 from ..plugin_utils._site.fit import Difference, differences
 from ..plugin_utils._site.model import Site
@@ -57,7 +57,7 @@ class ActionModule(ActionBase):
             "servers": servers,
         }
         if args["path"]:
-            write_json(args["path"], result)
+            write_result(args["path"], result)
         return {**result, "changed": False, "lines": list(_lines(result))}
 
 

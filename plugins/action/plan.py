@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
 from ..plugin_utils._drivers import cluster_dns, sds_local
-from ..plugin_utils._play import site_of_play, write_json
+from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         result = plan.to_dict()
         if args["path"]:
-            write_json(args["path"], result)
+            write_result(args["path"], result)
         result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan, intent, state)
         result["node_taints"] = {

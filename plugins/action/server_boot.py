@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc import BmcError, Options, connect
 from ..module_utils._bmc.boot import BootState
+from ..module_utils._files import NotWritten
 from ..plugin_utils._readers.bmcs import bmc_options
 from ..plugin_utils._readers.hosts import SshAccess, ssh_command
 from ..plugin_utils._runs.leases import Leased, take_lease
@@ -65,6 +66,8 @@ class ActionModule(ActionBase):
                 wait(access, server, args["system"], args["timeout"])
         except (Leased, PowerTimeout) as exc:
             raise AnsibleActionFail(f"{server['name']}: {exc}. Run again when that is over") from exc
+        except NotWritten as exc:
+            raise AnsibleActionFail(f"{server['name']}: {exc}") from exc
         except BmcError as exc:
             raise AnsibleActionFail(f"{server['name']}: {exc}", result={"failure": exc.as_dict()}) from exc
         return {**result, "changed": True, "seconds": round(time.monotonic() - began, 1)}

@@ -13,7 +13,7 @@ import os
 import subprocess
 import typing as t
 
-__all__ = ["LabError", "in_netns", "netns_path", "read_text", "run", "setns", "unshare_mounts", "write_private"]
+__all__ = ["LabError", "in_netns", "netns_path", "read_text", "run", "setns", "unshare_mounts"]
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
@@ -100,13 +100,3 @@ def read_text(path: str) -> str | None:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return None
-
-
-def write_private(path: str, text: str, mode: int = 0o600) -> None:
-    """Write a file so that it is there whole or not at all, and never readable by others in between."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(text)
-    os.replace(temporary, path)

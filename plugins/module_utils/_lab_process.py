@@ -17,6 +17,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import (
     LabError,
     in_netns,
@@ -25,7 +26,6 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab import (
     run,
     setns,
     unshare_mounts,
-    write_private,
 )
 
 __all__ = ["Spec", "Supervisor", "boot_id", "start_time"]
@@ -166,7 +166,7 @@ class Supervisor:
                     "argv": spec.argv,
                     "digest": digest,
                 }
-                write_private(self._path(spec.name), json.dumps(record))
+                write_whole(self._path(spec.name), json.dumps(record))
                 for target, source in ((0, null), (1, log), (2, log)):
                     os.dup2(source, target)
                 os.closerange(3, writer)

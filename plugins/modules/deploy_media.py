@@ -126,6 +126,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._deploy_media import MediaError, Server, boot_entry, digest, entries, newc, problems
+from ..module_utils._files import write_whole
 
 DAY = 24 * 3600
 # An image must outlive the deployment that it is made for.
@@ -197,7 +198,7 @@ def make(server: Server, params: dict[str, Any], ramdisk: dict[str, str], inputs
         "size_bytes": os.stat(dest).st_size,
         "ramdisk_id": ramdisk["id"],
     }
-    Path(f"{dest}.json").write_text(json.dumps(known) + "\n", encoding="utf-8")
+    write_whole(f"{dest}.json", json.dumps(known) + "\n", mode=0o644)
     return known
 
 

@@ -75,6 +75,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
+
 CONFIG = """\
 {user}worker_processes 1;
 pid {path}/nginx.pid;
@@ -143,10 +145,7 @@ class DeployServer:
     def start(self) -> int:
         for directory in ("root", "media", "tmp"):
             os.makedirs(os.path.join(self.path, directory), exist_ok=True)
-        descriptor = os.open(f"{self.config_path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            handle.write(self.config)
-        os.replace(f"{self.config_path}.new", self.config_path)
+        write_whole(self.config_path, self.config)
         # Debian has it in sbin, which is not in everybody's PATH.
         nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if nginx is None:

@@ -70,7 +70,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._lab import read_text, write_private
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
+from ansible_collections.kiban.baremetal.plugins.module_utils._lab import read_text
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_process import boot_id
 
 DEVICE = "/dev/kvm"
@@ -137,7 +138,7 @@ def find_out(params: dict) -> dict:
     reason = reason or try_firmware(params["emulator"], params["firmware"], params["timeout"])
     answer = {"kvm": not reason, "reason": reason or "the firmware runs with KVM"}
     if params["cache"] and os.path.isdir(os.path.dirname(params["cache"])):
-        write_private(params["cache"], json.dumps({"key": key, **answer}))
+        write_whole(params["cache"], json.dumps({"key": key, **answer}))
     return answer
 
 

@@ -76,7 +76,8 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, read_text, run, write_private
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
+from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError, read_text, run
 
 DAYS = "3650"
 # The lowest cost that bcrypt allows: a BMC checks the password in each request, and the password is random.
@@ -102,14 +103,14 @@ class Credentials:
             return
         if self._todo("make a certificate authority"):
             os.makedirs(self.path("tls"), mode=0o700, exist_ok=True)
-            write_private(key, run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]))
+            write_whole(key, run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]))
             config = (
                 "[req]\ndistinguished_name=dn\nx509_extensions=ca\nprompt=no\n[dn]\nCN=kiban lab BMC CA\n"
                 "[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
                 "subjectKeyIdentifier=hash\n"
             )
             argv = ["openssl", "req", "-x509", "-new", "-key", key, "-days", DAYS, "-config", "/dev/stdin"]
-            write_private(certificate, run(argv, stdin=config), mode=0o644)
+            write_whole(certificate, run(argv, stdin=config), mode=0o644)
 
     def certificate(self, name: str, address: str) -> None:
         key, certificate = self.path("tls", f"{name}.key"), self.path("tls", f"{name}.pem")
@@ -118,7 +119,7 @@ class Credentials:
         if not self._todo(f"make a certificate for {name} ({address})"):
             return
         os.makedirs(self.path("tls"), mode=0o700, exist_ok=True)
-        write_private(key, run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]))
+        write_whole(key, run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]))
         request = run(["openssl", "req", "-new", "-key", key, "-subj", f"/CN={name}.bmc"])
         extensions = (
             f"subjectAltName=IP:{address}\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n"
@@ -126,10 +127,10 @@ class Credentials:
         )
         with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
             extfile = os.path.join(scratch, "extensions")
-            write_private(extfile, extensions)
+            write_whole(extfile, extensions)
             argv = ["openssl", "x509", "-req", "-days", DAYS, "-extfile", extfile, "-set_serial"]
             argv += [str(secrets.randbits(120)), "-CA", self.path("ca.pem"), "-CAkey", self.path("ca.key")]
-            write_private(certificate, run(argv, stdin=request), mode=0o644)
+            write_whole(certificate, run(argv, stdin=request), mode=0o644)
 
     def _good(self, key: str, certificate: str, address: str) -> bool:
         if not (os.path.exists(key) and os.path.exists(certificate) and os.path.exists(self.path("ca.pem"))):
@@ -147,14 +148,14 @@ class Credentials:
         if not secret:
             secret = secrets.token_urlsafe(24)
             if self._todo("make a password"):
-                write_private(self.path("bmc_password"), secret + "\n")
+                write_whole(self.path("bmc_password"), secret + "\n")
         user, _colon, digest = (read_text(self.path("htpasswd")) or "").strip().partition(":")
         known = user == self.username and digest.startswith("$2")
         if known and run([self.python, "-c", CHECK], stdin=f"{secret}\n{digest}").strip() == "True":
             return
         if self._todo(f"make the password file for {self.username}"):
             digest = run([self.python, "-c", HASH], stdin=secret).strip()
-            write_private(self.path("htpasswd"), f"{self.username}:{digest}\n")
+            write_whole(self.path("htpasswd"), f"{self.username}:{digest}\n")
 
 
 def _in_a_month() -> int:

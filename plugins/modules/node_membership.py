@@ -76,11 +76,14 @@ log:
   returned: when kubeadm ran
 """
 
+import glob
 import os
 import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
 
 DIRECTORY = "/etc/kubernetes/kiban"
 DONE = {"initialised": f"{DIRECTORY}/initialised", "joined": f"{DIRECTORY}/joined"}
@@ -139,23 +142,16 @@ def kubeadm_command(state: str, again: bool) -> list[str]:
     return command
 
 
-def write_private(path: str, text: str) -> None:
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-    os.replace(f"{path}.new", path)
-
-
 def start(state: str, config: str, discovery: str, patches: dict[str, str]) -> None:
     again = os.path.exists(f"{DIRECTORY}/started")
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    write_private(f"{DIRECTORY}/kubeadm.yaml", config)
+    write_whole(f"{DIRECTORY}/kubeadm.yaml", config)
     if discovery:
-        write_private(f"{DIRECTORY}/discovery.yaml", discovery)
+        write_whole(f"{DIRECTORY}/discovery.yaml", discovery)
     os.makedirs(f"{DIRECTORY}/patches", mode=0o700, exist_ok=True)
     for name, text in patches.items():
-        write_private(f"{DIRECTORY}/patches/{os.path.basename(name)}", text)
-    write_private(f"{DIRECTORY}/started", "")
+        write_whole(f"{DIRECTORY}/patches/{os.path.basename(name)}", text)
+    write_whole(f"{DIRECTORY}/started", "")
     subprocess.run(["systemctl", "reset-failed", UNIT], capture_output=True, check=False)
     # The marker is written by the unit itself: it says what kubeadm did even when nobody is left to ask.
     command = ["systemd-run", "--quiet", f"--unit={UNIT}", "--property=Type=oneshot", "--no-block"]
@@ -186,8 +182,7 @@ def wait(state: str, timeout: int) -> None:
 
 def forget_secrets() -> None:
     for name in ("kubeadm.yaml", "discovery.yaml"):
-        path = os.path.join(DIRECTORY, name)
-        if os.path.exists(path):
+        for path in glob.glob(f"{DIRECTORY}/{name}*"):  # and what a killed run had half written
             os.unlink(path)
 
 

@@ -62,6 +62,8 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
+
 
 def make_key(path: str, comment: str) -> None:
     """Write a key pair so that a kill leaves either no key or a whole one: the public half is moved first."""
@@ -98,19 +100,14 @@ def ensure(path: str, comment: str, check_mode: bool) -> dict[str, object]:
     if not os.path.exists(token):
         changed = True
         if not check_mode:
-            descriptor = os.open(f"{token}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as handle:
-                handle.write(secrets.token_hex(16))
-            os.replace(f"{token}.new", token)
+            write_whole(token, secrets.token_hex(16))
     ca_public = read(os.path.join(ssh_dir, "ca.pub"))
     known_hosts = os.path.join(path, "known_hosts")
     wanted = f"@cert-authority * {ca_public}"
     if read(known_hosts) != wanted:
         changed = True
         if not check_mode:
-            with open(f"{known_hosts}.new", "w", encoding="utf-8") as handle:
-                handle.write(wanted + "\n")
-            os.replace(f"{known_hosts}.new", known_hosts)
+            write_whole(known_hosts, wanted + "\n", mode=0o644)
     return {
         "changed": changed,
         "authorized_key": read(os.path.join(ssh_dir, "id_ed25519.pub")),

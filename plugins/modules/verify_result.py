@@ -99,12 +99,11 @@ unproved:
 """
 
 import json
-import os
-import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import NotWritten, write_whole
 from ansible_collections.kiban.baremetal.plugins.module_utils._verify_result import (
     ResultError,
     begin,
@@ -121,18 +120,6 @@ def read(path: str) -> dict:
             return dict(json.load(handle))
     except (OSError, ValueError) as exc:
         raise ResultError(f"there is no result to go on with at {path}: {exc}") from exc
-
-
-def write(path: str, result: dict) -> None:
-    """Whole or not at all: whoever reads it meanwhile gets the step before."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".verify-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(result, indent=2) + "\n")
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
 
 
 def advance(params: dict, now: float) -> dict:
@@ -181,11 +168,11 @@ def main() -> None:
         module.exit_json(changed=False, result={}, unproved=[])
     try:
         result = advance(params, time.time())
-        write(params["path"], result)
+        write_whole(params["path"], json.dumps(result, indent=2) + "\n", mode=0o644)
     except ResultError as exc:
         module.fail_json(msg=str(exc))
-    except OSError as exc:
-        module.fail_json(msg=f"the result cannot be written to {params['path']}: {exc.strerror}")
+    except NotWritten as exc:
+        module.fail_json(msg=str(exc))
     if params["state"] == "finished" and not result["ok"]:
         module.fail_json(msg=report(result), result=result, unproved=failed_checks(result))
     module.exit_json(changed=False, result=result, unproved=failed_checks(result))

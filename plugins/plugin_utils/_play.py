@@ -9,16 +9,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import NotWritten, write_whole
+
 from ._site.load import load_site
 from ._site.model import Site, SiteError
 
-__all__ = ["site_of_play", "write_json"]
+__all__ = ["site_of_play", "write_result"]
 
 
 def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
@@ -35,9 +36,8 @@ def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
         raise AnsibleActionFail(str(exc)) from exc
 
 
-def write_json(path: str, content: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-    os.replace(f"{path}.new", path)
+def write_result(path: str, content: Mapping[str, Any]) -> None:
+    try:
+        write_whole(path, json.dumps(content, indent=1) + "\n", mode=0o644)
+    except NotWritten as exc:
+        raise AnsibleActionFail(str(exc)) from exc

@@ -18,6 +18,8 @@ import os
 import time
 from typing import Any
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
+
 __all__ = ["Leased", "read_leases", "take_lease"]
 
 
@@ -38,7 +40,7 @@ def read_leases(site_dir: str, run: int) -> dict[str, str]:
 
 
 def take_lease(site_dir: str, server: str, run: int) -> None:
-    """Hold the server for the process C(run) until that ends. Raises Leased if another run holds it."""
+    """Hold the server for the process C(run) until that ends. Raises Leased if another run holds it, and NotWritten."""
     directory = _directory(site_dir)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     path, own = os.path.join(directory, server), _identity(run)
@@ -47,9 +49,7 @@ def take_lease(site_dir: str, server: str, run: int) -> None:
         lease = _read(path)
         if lease and _alive(lease) and not _same(lease, own):
             raise Leased(f"another run works on it ({_words(lease)})")
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump({**own, "since": time.strftime("%Y-%m-%d %H:%M:%S")}, file)
-        os.replace(f"{path}.new", path)
+        write_whole(path, json.dumps({**own, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
 
 
 def _directory(site_dir: str) -> str:

@@ -31,11 +31,14 @@ def test_nothing_is_ever_reset(state: str) -> None:
     assert "reset" not in node_membership.kubeadm_command(state, again=True)
 
 
-def test_private_files_are_private(tmp_path: Path) -> None:
-    path = tmp_path / "kubeadm.yaml"
-    node_membership.write_private(str(path), "token: x")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_text() == "token: x"
+def test_what_a_killed_run_had_half_written_goes_with_the_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_membership, "DIRECTORY", str(tmp_path))
+    for name in ("kubeadm.yaml", "kubeadm.yaml.77.new", "discovery.yaml", "started"):
+        (tmp_path / name).write_text("token: x")
+    node_membership.forget_secrets()
+    assert [path.name for path in tmp_path.iterdir()] == ["started"]
 
 
 def test_a_token_ends_by_itself_and_only_joins_nodes() -> None:

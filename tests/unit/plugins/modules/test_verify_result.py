@@ -96,7 +96,7 @@ def test_nothing_to_go_on_with(step: Step) -> None:
 def test_a_place_that_cannot_be_written(run_module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     path = str(tmp_path / "missing" / "verify.json")
     result = run_module(verify_result, path=path, state="started", site="s", kubernetes="v1", checks=["a"])
-    assert result["msg"] == f"the result cannot be written to {path}: No such file or directory"
+    assert result["msg"] == f"{path} cannot be written, and is as it was: No such file or directory"
 
 
 def test_check_mode_writes_nothing(run_module: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
