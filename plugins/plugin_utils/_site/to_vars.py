@@ -68,6 +68,9 @@ def _network(network: Network) -> dict[str, Any]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     disks = {purpose: asdict(selector) for purpose, selector in profile.disks.items()}
+    for selector in disks.values():
+        if selector["wipe_method"] is None:
+            del selector["wipe_method"]
     return {
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
