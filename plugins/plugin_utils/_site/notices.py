@@ -15,6 +15,7 @@ from typing import Any
 
 from .changes import CLUSTER, Notice, View
 from .disks import matching
+from .fit import firmware_differences
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
@@ -85,8 +86,16 @@ def _orders(text: str) -> set[str]:
 def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
     if bmc.error:
         yield f"runs, but its BMC can't be used: {bmc.error}"
-    elif stranger := another_servers_bmc(view.host, bmc):
+        return
+    if stranger := another_servers_bmc(view.host, bmc):
         yield stranger
+        return
+    profile = view.site.profiles[view.server.profile]
+    if profile.firmware and not bmc.firmware:
+        yield "its BMC lists no firmware, so the profile's versions are not compared"
+        return
+    for one in firmware_differences(profile, bmc.firmware or ()):
+        yield f"{one.message}; the profile says {one.expected}"
 
 
 def _system(view: View, bmc: BmcState) -> Iterator[str]:

@@ -24,6 +24,8 @@ class BmcState:
     power: str | None = None
     uuid: str | None = None
     media: tuple[str, ...] = ()
+    firmware: tuple[Mapping[str, Any], ...] | None = None
+    """Its firmware inventory; None where it was not asked for, or can't be read."""
     error: str | None = None
 
 

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
@@ -255,6 +256,42 @@ def test_a_running_server_without_usable_bmc_is_told_and_kept() -> None:
     assert "wrong password" in plan.notices[0].message
 
 
+BIOS = {"id": "BIOS", "name": "System BIOS", "version": "2.18.0"}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "read", "told"),
+    [
+        ((), None, []),
+        ((FirmwareBaseline("BIOS", None, "2.18"),), (BIOS,), []),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            (BIOS,),
+            ["firmware System BIOS 2.18.0 is older than 2.19; the profile says at least 2.19"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", "2.17.1", None),),
+            (BIOS,),
+            ["firmware System BIOS is 2.18.0 and not 2.17.1; the profile says 2.17.1"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            None,
+            ["its BMC lists no firmware, so the profile's versions are not compared"],
+        ),
+    ],
+)
+def test_firmware_is_told_of_where_the_profile_states_it(
+    baseline: tuple[FirmwareBaseline, ...], read: tuple[dict[str, Any], ...] | None, told: list[str]
+) -> None:
+    of = site()
+    of = replace(of, profiles={name: replace(profile, firmware=baseline) for name, profile in of.profiles.items()})
+    state = SiteState({"node1": replace(ON, firmware=read)}, {"node1": running()}, CLUSTER)
+    plan = make_plan(of, INTENT, state)
+    assert [notice.message for notice in plan.notices] == told
+    assert not plan.changes and not plan.problems
+
+
 def reinstalled(name: str = "node1", cluster: ClusterState = CLUSTER, **changes: Any) -> Plan:
     state = SiteState({name: ON}, {name: running(installed={"reinstall": "zero"})}, cluster)
     return make_plan(site(reinstall="one"), INTENT, replace(state, **changes))
@@ -304,6 +341,16 @@ def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
     plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
     assert {change.server for change in plan.changes} == {"node1"}
     assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
+    assert plan.waits == ("node2", "node3", "node4") == tuple(plan.to_dict()["waits"])
+    assert plan.problems[0].message.startswith("waits for servers that go first, left alone: at most 1 of 4")
+    assert plan.summary == "1 server to install, 3 to wait for another run, 0 in order"
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+
+
+def test_a_server_refused_for_another_reason_waits_for_nobody() -> None:
+    plan = reinstalled(leases={"node1": "process 7"})
+    assert [problem.server for problem in plan.problems] == ["node1"] and plan.waits == ()
+    assert plan.summary == "1 server left alone, 0 in order"
 
 
 def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
