@@ -46,6 +46,7 @@ class End:
     name: str
     netns: str
     addresses: list[str] = field(default_factory=list)
+    keep_addresses: bool = False
 
     def mac(self) -> str:
         """A link that is made again keeps its hardware addresses, or neighbours would not find it for ten seconds."""
@@ -213,7 +214,7 @@ class Network:
             if address not in have:
                 command = ["ip", "address", "add", address, "dev", end.name]
                 self._do(f"{where}: add address {address}", command, end.netns)
-        for address in sorted(have.difference(end.addresses)):
+        for address in sorted(have.difference(end.addresses)) if not end.keep_addresses else ():
             self._do(f"{where}: drop address {address}", ["ip", "address", "del", address, "dev", end.name], end.netns)
 
     def _features(self, end: End) -> set[str]:

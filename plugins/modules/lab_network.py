@@ -63,6 +63,10 @@ options:
             type: list
             elements: str
             default: []
+          keep_addresses:
+            description: Other addresses are left alone, as on the ports of a switch that is configured by itself.
+            type: bool
+            default: false
   bridges:
     description:
       - Bridges that join ends of links. They hand LLDP on, so that a bridge of two is a cable.
@@ -161,7 +165,7 @@ def network(params: dict[str, t.Any], check: bool) -> Network:
 def main() -> None:
     name = {"type": "str", "required": True}
     strings = {"type": "list", "elements": "str", "default": []}
-    end = {"name": name, "netns": name, "addresses": strings}
+    end = {"name": name, "netns": name, "addresses": strings, "keep_addresses": {"type": "bool", "default": False}}
     link = {
         "mtu": {"type": "int", "default": 1500},
         "ends": {"type": "list", "elements": "dict", "required": True, "options": end},

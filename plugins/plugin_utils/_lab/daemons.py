@@ -134,7 +134,8 @@ def switch_daemons(directory: str, name: str, netns: str, settings: Mapping[str,
         {
             "name": f"{name}-lldpd",
             "netns": netns,
-            "argv": ["/usr/sbin/lldpd", "-d", "-u", socket, "-I", "swp*"],
+            # lldpd changes its own arguments, by which a daemon is known.
+            "argv": ["/usr/bin/timeout", "0", "/usr/sbin/lldpd", "-d", "-u", socket, "-I", "swp*"],
             "binds": [{"source": config, "target": "/etc/lldpd.d"}],
             "before": [
                 ["/usr/bin/chmod", "0755", config],

@@ -132,7 +132,8 @@ def _cables(
                 members.append(port["tap"])
                 continue
             wire = _short(place.device, place.port)
-            links.append({"mtu": size, "ends": [end(place.port, spaces[place.device]), end(wire, wires)]})
+            front = {**end(place.port, spaces[place.device]), "keep_addresses": True}
+            links.append({"mtu": size, "ends": [front, end(wire, wires)]})
             members.append(wire)
         bridges.append({"name": f"cable{number}", "netns": wires, "members": members})
     for server in servers:
