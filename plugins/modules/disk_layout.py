@@ -157,7 +157,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout, _layout_apply, _layout_read
+from ansible_collections.kiban.baremetal.plugins.module_utils import (
+    _disks,
+    _layout,
+    _layout_apply,
+    _layout_plan,
+    _layout_read,
+)
 
 # A process that outlived its killed run is waited for this long (seconds).
 PATIENCE = 600.0
@@ -191,7 +197,7 @@ def wanted(raw: dict[str, Any]) -> _layout.Pool:
 
 def decide(params: dict[str, Any], pools: Sequence[_layout.Pool], new_id: str) -> list[_layout.Step]:
     facts = _layout_read.read_facts(pools, params["keys"])
-    steps, refused = _layout.decide(pools, params["site"], params["wipe"], facts, new_id)
+    steps, refused = _layout_plan.decide(pools, params["site"], params["wipe"], facts, new_id)
     if refused:
         raise Failure(". ".join(refused), refused)
     return steps

@@ -22,9 +22,9 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     Pool,
     Step,
     Volume,
-    decide,
     problems,
 )
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
 
 IDS = "00000000-0000-4000-8000-00000000000{}"
