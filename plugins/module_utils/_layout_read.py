@@ -164,7 +164,7 @@ class _Reader:
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         mounts = tuple(_disks.mounts_of(_disks.SYSTEM, {number}, {node}))
         content = self._content(node, head, mounts)
-        self.devices[name] = _layout.Device(size, content, _file_system_size(content, head), mounts)
+        self.devices[name] = _layout.Device(size, content, _file_system_size(content, head, mounts), mounts)
 
     def _content(self, node: str, head: bytes, mounts: Sequence[str]) -> _layout.Content | None:
         found = _disks._blkid(node, 0, 0)
@@ -275,7 +275,7 @@ def _report(command: str, columns: str) -> list[dict[str, str]]:
     return [row for part in report.get("report", []) for row in part[command[:2]]]
 
 
-def _file_system_size(content: _layout.Content | None, head: bytes) -> int | None:
+def _file_system_size(content: _layout.Content | None, head: bytes, mounts: Sequence[str]) -> int | None:
     """Bytes of the file system by its superblock: ext4(5), sb_blocksize and sb_dblocks of the XFS on-disk format."""
     if content and content.type == "ext4":
         low, shift = struct.unpack_from("<I", head, 1024 + 0x4)[0], struct.unpack_from("<I", head, 1024 + 0x18)[0]
@@ -283,8 +283,11 @@ def _file_system_size(content: _layout.Content | None, head: bytes) -> int | Non
         high = struct.unpack_from("<I", head, 1024 + 0x150)[0] if wide else 0
         return int((high << 32) + low) << (10 + shift)
     if content and content.type == "xfs":
-        block, blocks = struct.unpack_from(">IQ", head, 4)
-        return int(block * blocks)
+        # While it is mounted the superblock on the disk may be an older one.
+        shown = run("xfs_growfs", "-n", mounts[0]) if mounts else ""
+        live = re.search(r"^data .*bsize=(\d+) +blocks=(\d+)", shown, re.M)
+        block, blocks = live.groups() if live else struct.unpack_from(">IQ", head, 4)
+        return int(block) * int(blocks)
     return None
 
 
