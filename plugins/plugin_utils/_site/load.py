@@ -17,6 +17,7 @@ from .check_fabric import check_fabric
 from .check_limits import check_limits
 from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
+from .check_storage import check_storage
 from .draft import Draft, Entry, addresses_of, cables_of, read_entries
 from .ipam import pod_range
 from .model import (
@@ -29,6 +30,7 @@ from .model import (
     FirmwareBaseline,
     Limits,
     Network,
+    Pool,
     Problem,
     Profile,
     Rack,
@@ -38,6 +40,7 @@ from .model import (
     Site,
     SiteError,
     Switch,
+    Volume,
 )
 from .plain import NotPlain, plain
 from .shape import check_shape, fill_defaults
@@ -104,6 +107,7 @@ def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
 def _check_meaning(draft: Draft) -> list[Problem]:
     read_entries(draft)
     check_profiles(draft)
+    check_storage(draft)
     check_networks(draft)
     check_servers(draft)
     check_cluster(draft)
@@ -152,7 +156,13 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
     disks = {purpose: DiskSelector(**selector) for purpose, selector in raw["disks"].items() if selector}
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
     firmware = tuple(FirmwareBaseline(**baseline) for baseline in raw["firmware"])
-    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"])
+    storage = tuple(_pool(pool, values) for pool, values in raw["storage"].items())
+    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"], storage)
+
+
+def _pool(name: str, raw: dict[str, Any]) -> Pool:
+    volumes = tuple(Volume(name=volume, **values) for volume, values in raw["volumes"].items())
+    return Pool(**{**raw, "name": name, "volumes": volumes})
 
 
 def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:

@@ -485,6 +485,20 @@ UNKNOWN = {"serial_number": "X-1", "name": "sdb", "uses": ["/mnt/x", "held by md
             "disk sdb (serial X-1) is claimed for volumes, but the profile does not select it",
         ),
         (running(disks=({**DATA[0], "claimed": True, "readonly": True},)), ON, {}, "is mounted read-only"),
+        (
+            running(disks=(*DATA, {**UNKNOWN, "uses": []})),
+            ON,
+            {},
+            "sdb (serial X-1) is used by nothing, and the profile",
+        ),
+        (running(disks=({**DATA[0], "problems": ["is hot"]},)), ON, {}, "(serial DATA-1) may be failing: is hot"),
+        (
+            running(disks=({**DATA[0], "claimed": True, "unused_bytes": 5 * 10**9},)),
+            ON,
+            {},
+            "(serial DATA-1) has grown: its volume leaves 5.0 GB unused",
+        ),
+        (running(lost_disks=("DATA-0",)), ON, {}, "the data disk DATA-0 is gone: pulled, or dead. If it does not come"),
         (running(), BmcState(power="off"), {}, "may be that of another server"),
         (running(uuid=UUID), BmcState(power="on", uuid="9" * 8 + UUID[8:]), {}, "may be that of another server"),
         (running(), ON, {"ready": False, "message": "stopped posting"}, "its node is not Ready: stopped posting"),
@@ -507,6 +521,8 @@ def test_what_no_run_mends_is_a_notice(host: HostState, bmc: BmcState, node: dic
         (running(uuid=UUID), BmcState(power="on", uuid=UUID.upper()), {}),
         (running(uuid=UUID), BmcState(power="on", uuid="40302010-6050-8070-8899-aabbccddeeff"), {}),
         (running(disks=(*DATA, {"serial_number": "S", "name": "vda", "uses": ["/", "/boot"]})), ON, {}),
+        (running(disks=(*DATA, {**UNKNOWN, "uses": [], "removable": True})), ON, {}),
+        (running(disks=({**DATA[0], "claimed": True, "unused_bytes": 2 * 2**20},)), ON, {}),
         (running(), ON, {"runtime": "containerd://2.4.2+unknown"}),
         (running(), ON, {"runtime": "containerd://Unknown"}),
         (
@@ -541,6 +557,13 @@ def test_an_unknown_bmc_is_named() -> None:
     plan = make_plan(site(), INTENT, state)
     assert [(n.server, n.message.partition(" but")[0]) for n in plan.notices] == [("192.0.2.40", "is a BMC (ACME),")]
     assert plan.changes == () and plan.problems == ()
+
+
+def test_a_disk_that_came_in_the_place_of_another_is_told() -> None:
+    new = {**DATA[0], "serial_number": "DATA-9"}
+    plan = plan_for(running(disks=(new,), local_mounts=(), lost_disks=("DATA-1",)))
+    assert acts(plan) == [("disks", "claim")] and "not mounted: DATA-9" in plan.changes[0].before
+    assert "DATA-1 is gone: pulled, or dead. New is DATA-9." in plan.notices[0].message
 
 
 def test_a_missing_data_disk_is_told() -> None:
