@@ -91,6 +91,13 @@ def no_change(*pools: dict[str, Any]) -> None:
     assert layout(*pools, check=True)["steps"] == []
 
 
+def bigger() -> Any:
+    done = layout(mirror("BIG-VIRTIO", "BIG-SCSI"), thin(900))["steps"]
+    no_change(mirror("BIG-VIRTIO", "BIG-SCSI"), thin(900))
+    whole("/srv/data", "/srv/logs", "/srv/db")
+    return [done, {mount: size_of(mount) for mount in ("/srv/data", "/srv/logs", "/srv/db")}]
+
+
 def erase() -> Any:
     """Everything off, and zeros at the ends. What is in the middle stays, and shows through on the next array."""
     for mount in ("/srv/data", "/srv/logs", "/srv/db"):
@@ -194,13 +201,15 @@ def replace() -> Any:
     """Both members of the mirror, one after the other, by larger ones; then there is more room, and it is used."""
     sizes = size_of("/srv/data"), size_of("/srv/logs")
     steps = []
-    for old, disks in (("DATA-SCSI", ("DATA-VIRTIO", "BIG-SCSI")), ("DATA-VIRTIO", ("BIG-VIRTIO", "BIG-SCSI"))):
+    for old, disks, size in (
+        ("DATA-SCSI", ("DATA-VIRTIO", "BIG-SCSI"), 80),
+        ("DATA-VIRTIO", ("BIG-VIRTIO", "BIG-SCSI"), 160),
+    ):
         pull(old)
         put("/srv/data/meanwhile", old)
         fails("no disk has serial number", mirror(*disks[:1], old))
-        steps += layout(mirror(*disks))["steps"]
+        steps += layout(mirror(*disks, size=size))["steps"]
         synced()
-    steps += layout(mirror(*disks, size=160))["steps"]
     assert size_of("/srv/data") > sizes[0] + 60 and size_of("/srv/logs") > sizes[1] + 40
     whole("/srv/data", "/srv/logs")
     no_change(mirror(*disks, size=160))
