@@ -45,8 +45,19 @@ _LEAST = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 3}
 DESTRUCTIVE = frozenset(
     {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "mkfs"}
 )
-# After these there is more to be seen, so what comes next is decided again.
-BARRIERS = frozenset({"array_assemble", "luks_open", "group_activate"})
+# After these there is more to be seen, or more room, so what comes next is decided again.
+BARRIERS = frozenset(
+    {
+        "array_assemble",
+        "array_add",
+        "array_grow",
+        "luks_open",
+        "luks_resize",
+        "group_activate",
+        "group_extend",
+        "pv_resize",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ data, so it may be made again; once it is noted, a missing layer is a loss and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     BARRIERS,
@@ -82,24 +82,21 @@ class _Plan:
     def _is_ours(self, disk: Disk) -> bool:
         return disk.id is not None and disk.site == self.site and disk.pool == self.pool.name
 
-    def steps(self) -> Iterator[Step] | list[Step]:
+    def steps(self) -> list[Step]:
         found: list[Step] = []
         for disk in self.fresh:
             found.append(self._partition(disk))
             self.new.add(disk.part)
         bases = [disk.part for disk in self.disks]
-        barrier = False
         for layer in self.pool.layers:
             work = {"array": self._array, "luks": self._luks, "group": self._group, "filesystem": self._single}[layer]
             more, bases = work(bases)
             found += more
-            found += self._records(layer)
-            barrier = any(step.kind in BARRIERS for step in more)
-            if barrier:
+            # What only comes to light now has not got the new disks yet.
+            if not any(step.kind in ("array_assemble", "group_activate") for step in more):
+                found += self._records(layer)
+            if any(step.kind in BARRIERS for step in more):
                 break
-        if barrier:
-            last = max(place for place, step in enumerate(found) if step.kind in BARRIERS)
-            found = found[: last + 1]
         return found
 
     def _records(self, layer: str) -> list[Step]:
@@ -246,21 +243,17 @@ class _Plan:
             raise Refused(f"the volume group {name} is gone from {', '.join(devices)}")
         if group.missing:
             raise Refused(f"{group.missing} physical volumes of {name} are missing: put the disks back")
-        steps = []
         if any(not lv.active for lv in group.lvs.values()):
-            steps.append(self._step("group_activate", name, f"activate volume group {name}"))
-            return steps, devices
-        grown = 0
+            return [self._step("group_activate", name, f"activate volume group {name}")], devices
+        steps = []
         for device in devices:
             if device not in group.pvs:
                 steps.append(self._step("group_extend", name, f"add {device} to volume group {name}", device=device))
-                grown += 1
             elif self.facts.devices[device].size - group.pvs[device] >= SLACK:
                 steps.append(self._step("pv_resize", device, f"grow the physical volume on {device}"))
-                grown += 1
-        return [*steps, *self._volumes(group, bool(grown))], devices
+        return steps or self._volumes(group), devices
 
-    def _volumes(self, group: Group | None, grown: bool = False) -> list[Step]:
+    def _volumes(self, group: Group | None) -> list[Step]:
         steps: list[Step] = []
         # A volume that takes what is left comes after those with a size, and a pool before what is in it.
         order = sorted(self.pool.volumes, key=lambda volume: (volume.type == "thin", volume.size is None))
@@ -270,7 +263,7 @@ class _Plan:
             size = self._rounded(volume.size, group)
             path = f"/dev/{self.pool.name}/{volume.name}"
             if lv is None:
-                if volume.type != "thin" and free is not None and size is not None and not grown:
+                if volume.type != "thin" and free is not None and size is not None:
                     if size > free:
                         raise Refused(f"{path} needs {size} bytes and {free} are free")
                     free -= size
@@ -283,10 +276,8 @@ class _Plan:
                     raise Refused(f"{path} is {lv.type}, not {volume.type}")
                 if size is not None and lv.size > size:
                     raise Refused(f"{path} has {lv.size} bytes and {size} are wanted: volumes are not made smaller")
-                more = (size - lv.size) if size is not None else (free or 0) + (SLACK if grown else 0)
-                if size is None and more < (group.extent if group else 1):
-                    more = 0
-                if more and volume.type != "thin" and size is not None and free is not None and not grown:
+                more = (size - lv.size) if size is not None else (free or 0)
+                if more and volume.type != "thin" and size is not None and free is not None:
                     if more > free:
                         raise Refused(f"{path} needs {more} bytes more and {free} are free")
                     free -= more

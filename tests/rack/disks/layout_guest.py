@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_read
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_read
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 
 MIB = 1 << 20
@@ -89,6 +89,13 @@ def no_change(*pools: dict[str, Any]) -> None:
     done = layout(*pools)
     assert done["steps"] == [], done["steps"]
     assert layout(*pools, check=True)["steps"] == []
+
+
+def bigger() -> Any:
+    done = layout(mirror("BIG-VIRTIO", "BIG-SCSI"), thin(900))["steps"]
+    no_change(mirror("BIG-VIRTIO", "BIG-SCSI"), thin(900))
+    whole("/srv/data", "/srv/logs", "/srv/db")
+    return [done, {mount: size_of(mount) for mount in ("/srv/data", "/srv/logs", "/srv/db")}]
 
 
 def erase() -> Any:
@@ -194,13 +201,15 @@ def replace() -> Any:
     """Both members of the mirror, one after the other, by larger ones; then there is more room, and it is used."""
     sizes = size_of("/srv/data"), size_of("/srv/logs")
     steps = []
-    for old, disks in (("DATA-SCSI", ("DATA-VIRTIO", "BIG-SCSI")), ("DATA-VIRTIO", ("BIG-VIRTIO", "BIG-SCSI"))):
+    for old, disks, size in (
+        ("DATA-SCSI", ("DATA-VIRTIO", "BIG-SCSI"), 80),
+        ("DATA-VIRTIO", ("BIG-VIRTIO", "BIG-SCSI"), 160),
+    ):
         pull(old)
         put("/srv/data/meanwhile", old)
         fails("no disk has serial number", mirror(*disks[:1], old))
-        steps += layout(mirror(*disks))["steps"]
+        steps += layout(mirror(*disks, size=size))["steps"]
         synced()
-    steps += layout(mirror(*disks, size=160))["steps"]
     assert size_of("/srv/data") > sizes[0] + 60 and size_of("/srv/logs") > sizes[1] + 40
     whole("/srv/data", "/srv/logs")
     no_change(mirror(*disks, size=160))
@@ -223,9 +232,18 @@ def refused() -> Any:
 
 def killed(seconds: float, alone: bool, *pools: dict[str, Any]) -> bool:
     """Lays out in a child and kills it after some time, with its tools or alone; whether it was still at work."""
+    put("/run/t/now", "reading")
     child = os.fork()
     if child == 0:
         os.setsid()
+        apply = _layout_apply.apply
+
+        def noted(step: Any, keys: Any) -> None:
+            put("/run/t/now", f"in {step.kind}")
+            apply(step, keys)
+            put("/run/t/now", f"after {step.kind}")
+
+        _layout_apply.apply = noted
         status = 1
         try:
             layout(*pools)
@@ -247,30 +265,24 @@ def killed(seconds: float, alone: bool, *pools: dict[str, Any]) -> bool:
 
 def kills() -> Any:
     """SIGKILL at 20 random moments, from blank disks on and again from where that left them."""
-    dice, count, ends = random.Random(CONFIG["seed"]), 0, 0
+    dice, hits, ends = random.Random(CONFIG["seed"]), [], 0
     volumes = [data(), volume("store", 340, type="thin-pool")]
     volumes.append(volume("db", 400, type="thin", thin_pool="store", filesystem="xfs", mount="/srv/db"))
-    here = pool("slow", "DATA-SCSI", "DATA-NVME", raid="raid1", luks=True, volumes=volumes)
-    started = time.monotonic()
-    layout(here)
-    whole_run = time.monotonic() - started
-    erase()
-    states = []
-    while count < 20:
-        before = layout(here, check=True)["steps"]
-        if not before:
-            ends += 1
-            no_change(here)
-            tool("umount", "/srv/data")
-            tool("e2fsck", "-fn", "/dev/slow/data")
-            erase()
+    here = pool("slow", "DATA-SATA", "DATA-NVME", raid="raid1", luks=CONFIG.get("luks", True), volumes=volumes)
+    while len(hits) < 20:
+        if killed(dice.uniform(0.1, CONFIG.get("window", 20)), dice.random() < 0.3, here):
+            hits.append(get("/run/t/now"))
+            print(len(hits), hits[-1], file=sys.stderr, flush=True)
             continue
-        count += killed(dice.uniform(0.02, 0.25) * whole_run, dice.random() < 0.3, here)
-        states.append(before[0])
-        print(count, before[0], file=sys.stderr, flush=True)
+        ends += 1
+        no_change(here)
+        tool("umount", "/srv/data")
+        tool("e2fsck", "-fn", "/dev/slow/data")
+        print("complete", file=sys.stderr, flush=True)
+        erase()
     layout(here)
     no_change(here)
-    return {"seconds": whole_run, "complete_between": ends, "first_steps": states}
+    return {"complete_between": ends, "killed": hits}
 
 
 if __name__ == "__main__":

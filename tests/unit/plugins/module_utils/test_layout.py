@@ -122,9 +122,9 @@ def test_a_failed_member_is_replaced_and_larger_members_are_used() -> None:
         members = {**here.arrays["fast"].members, f"/dev/{gone}1": "faulty"}
         here.arrays["fast"] = replace(here.arrays["fast"], members=members)
         del here.disks[gone]
-        done = kinds(settle(here, pool))
-        assert done[:5] == ["partition", "array_remove", "array_add", "record", "record"]
-    assert done[5:] == ["array_grow", "pv_resize", "lv_extend", "fs_grow"]
+        done = [kind for kind in kinds(settle(here, pool)) if kind != "record"]
+        assert done[:3] == ["partition", "array_remove", "array_add"]
+    assert done[3:] == ["array_grow", "pv_resize", "lv_extend", "fs_grow"]
     assert here.fs_sizes["/dev/fast/logs"] > 1500 * MIB
 
 
@@ -140,7 +140,7 @@ def test_a_group_takes_another_disk() -> None:
     pool = Pool("wide", ("a",), volumes=VOLUMES[1:])
     settle(here, pool)
     done = kinds(settle(here, replace(pool, disks=("a", "b"))))
-    assert done == ["partition", "group_extend", "lv_extend", "fs_grow", "record"]
+    assert done == ["partition", "group_extend", "record", "lv_extend", "fs_grow"]
     assert here.fs_sizes["/dev/wide/logs"] > 1800 * MIB
 
 
