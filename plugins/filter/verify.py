@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._verify import node_problems, pod_dials, probe_figures
+from ..plugin_utils._verify import contract_dials, node_problems, pod_dials, probe_figures
 
 
 def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, domain: str) -> list[dict[str, str]]:
@@ -20,6 +20,25 @@ def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, 
         raise AnsibleFilterError(str(exc)) from exc
 
 
+def _contract_dials(
+    pods: Sequence[Mapping[str, Any]],
+    services: Sequence[Mapping[str, Any]],
+    domain: str,
+    mtu: int,
+    outside: str | None = None,
+    port: int = 18081,
+) -> dict[str, list[dict[str, str]]]:
+    try:
+        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"node_problems": node_problems, "pod_dials": _pod_dials, "probe_figures": probe_figures}
+        return {
+            "contract_dials": _contract_dials,
+            "node_problems": node_problems,
+            "pod_dials": _pod_dials,
+            "probe_figures": probe_figures,
+        }

@@ -21,7 +21,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._lab import (
     run,
 )
 
-__all__ = ["End", "Link", "Namespace", "Network", "Route", "parse_features"]
+__all__ = ["Bridge", "End", "Link", "Namespace", "Network", "Route", "parse_features"]
 
 # A packet that a userspace switch takes from one interface and puts into another must be complete: no checksum and
 # no segmentation left for hardware. Otherwise ping works and TCP does not.
@@ -46,6 +46,7 @@ class End:
     name: str
     netns: str
     addresses: list[str] = field(default_factory=list)
+    keep_addresses: bool = False
 
     def mac(self) -> str:
         """A link that is made again keeps its hardware addresses, or neighbours would not find it for ten seconds."""
@@ -59,6 +60,15 @@ class Link:
 
     ends: list[End]
     mtu: int = 1500
+
+
+@dataclass
+class Bridge:
+    """A cable between its ports, or a simple switch. It hands LLDP on, which bridges otherwise keep to themselves."""
+
+    name: str
+    netns: str
+    members: list[str]
 
 
 @dataclass
@@ -79,8 +89,16 @@ def parse_features(text: str) -> set[str]:
 
 
 class Network:
-    def __init__(self, namespaces: list[Namespace], links: list[Link], routes: list[Route], check: bool) -> None:
+    def __init__(
+        self,
+        namespaces: list[Namespace],
+        links: list[Link],
+        routes: list[Route],
+        check: bool,
+        bridges: t.Sequence[Bridge] = (),
+    ) -> None:
         self.namespaces, self.links, self.routes, self.check = namespaces, links, routes, check
+        self.bridges = bridges
         self.actions: list[str] = []
         self._seen: dict[str, dict[str, dict[str, t.Any]]] = {}
 
@@ -99,6 +117,8 @@ class Network:
             self._namespace(namespace)
         for link in self.links:
             self._link(link)
+        for bridge in self.bridges:
+            self._bridge(bridge)
         for route in self.routes:
             self._route(route)
 
@@ -194,12 +214,27 @@ class Network:
             if address not in have:
                 command = ["ip", "address", "add", address, "dev", end.name]
                 self._do(f"{where}: add address {address}", command, end.netns)
-        for address in sorted(have.difference(end.addresses)):
+        for address in sorted(have.difference(end.addresses)) if not end.keep_addresses else ():
             self._do(f"{where}: drop address {address}", ["ip", "address", "del", address, "dev", end.name], end.netns)
 
     def _features(self, end: End) -> set[str]:
         with in_netns(end.netns):
             return parse_features(run(["ethtool", "-k", end.name]))
+
+    def _bridge(self, bridge: Bridge) -> None:
+        there = self._interfaces(bridge.netns)
+        where = f"{bridge.netns}/{bridge.name}"
+        if bridge.name not in there:
+            # Bit 14: LLDP's destination address.
+            options = ["group_fwd_mask", str(1 << 14), "mcast_snooping", "0"]
+            argv = ["ip", "link", "add", bridge.name, "type", "bridge", *options]
+            self._do(f"add bridge {where}", argv, bridge.netns)
+        if "UP" not in there.get(bridge.name, {}).get("flags", []):
+            self._do(f"{where}: set up", ["ip", "link", "set", bridge.name, "up"], bridge.netns)
+        for name in bridge.members:
+            if there.get(name, {}).get("master") != bridge.name:
+                argv = ["ip", "link", "set", name, "master", bridge.name]
+                self._do(f"{where}: plug {name} in", argv, bridge.netns)
 
     def _route(self, route: Route) -> None:
         have = []

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disks, _gpt
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disk_wipe, _disks, _gpt
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout import Step
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read import (
     LABEL,
@@ -31,8 +31,6 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read impor
 
 __all__ = ["apply"]
 
-# Every signature that any tool looks for is this near to an end of a disk or partition.
-_EDGE = 8 * _disks.MIB
 _HOST = _disk_claim.Host()
 
 
@@ -49,16 +47,16 @@ def _partition(step: Step, _key: str | None) -> None:
     try:
         size = _disks.device_size(fd)
         mark = _disks.record_bytes(MARK, owner)
-        _disk_claim._put(fd, 0, mark)
-        _disk_claim._put(fd, len(mark), bytes(_EDGE - len(mark)))
-        _disk_claim._put(fd, size - _EDGE, bytes(_EDGE))
+        _disk_wipe.put(fd, 0, mark)
+        _disk_wipe.put(fd, len(mark), bytes(_disk_wipe.EDGE - len(mark)))
+        _disk_wipe.put(fd, size - _disk_wipe.EDGE, bytes(_disk_wipe.EDGE))
         table = _gpt.new_table(size, block, LABEL, str(uuid.uuid4()), str(uuid.uuid4()))
         layout = table.layout()
         state = {**owner, "disk": table.disk_uuid, "id": step.args["id"], "made": []}
-        _disk_claim._put(fd, *layout.backup)
-        _disk_claim._put(fd, *layout.primary)
-        _disk_claim._put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
-        _disk_claim._put(fd, *layout.protective_mbr)
+        _disk_wipe.put(fd, *layout.backup)
+        _disk_wipe.put(fd, *layout.primary)
+        _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
+        _disk_wipe.put(fd, *layout.protective_mbr)
         _disks.reread_partitions(path, fd)
     finally:
         os.close(fd)
@@ -79,7 +77,7 @@ def _record(step: Step, _key: str | None) -> None:
             raise LayoutError(f"the record of {path} changed while it was worked on")
         state["made"] = step.args["made"]
         os.sync()
-        _disk_claim._put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
+        _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
     finally:
         os.close(fd)
 

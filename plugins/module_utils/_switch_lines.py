@@ -38,7 +38,8 @@ __all__ = [
 Path = tuple[str, ...]
 
 # What the collection configures carries this word in a name or description, and so is known without any record of it.
-_MARK = re.compile(r"\bkiban\b", re.IGNORECASE)
+# Static routes of FRR have a tag only: 4933954, "KIB" in ASCII.
+_MARK = re.compile(r"\bkiban\b|\btag 4933954\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Dialect:
 
 
 FRR = Dialect(
-    managed=r"interface |ip prefix-list |router bgp |bfd$",
+    managed=r"interface |ip prefix-list |ip route |route-map |router bgp |bfd$",
     single=r"description |ip address |bgp router-id |maximum-paths |(detect-multiplier|(receive|transmit)-interval) |"
+    r"match tag |set (as-path prepend|local-preference|weight) |"
     r"neighbor \S+ (remote-as|interface peer-group|peer-group(?=\s\S)|prefix-list) |ip prefix-list \S+ seq \d+ ",
     unit=r"interface .*|neighbor \S+|ip prefix-list \S+",
     additive=r"ip address ",

@@ -63,6 +63,30 @@ options:
             type: list
             elements: str
             default: []
+          keep_addresses:
+            description: Other addresses are left alone, as on the ports of a switch that is configured by itself.
+            type: bool
+            default: false
+  bridges:
+    description:
+      - Bridges that join ends of links. They hand LLDP on, so that a bridge of two is a cable.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the bridge, at most 15 characters.
+        type: str
+        required: true
+      netns:
+        description: Namespace of the bridge and its members.
+        type: str
+        required: true
+      members:
+        description: Interfaces that are plugged into it.
+        type: list
+        elements: str
+        required: true
   routes:
     description: Static routes.
     type: list
@@ -119,6 +143,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab import LabError
 from ansible_collections.kiban.baremetal.plugins.module_utils._lab_network import (
+    Bridge,
     End,
     Link,
     Namespace,
@@ -133,24 +158,27 @@ def network(params: dict[str, t.Any], check: bool) -> Network:
         for item in params["namespaces"]
     ]
     links = [Link([End(**end) for end in item["ends"]], item["mtu"]) for item in params["links"]]
-    return Network(namespaces, links, [Route(**item) for item in params["routes"]], check)
+    bridges = [Bridge(**item) for item in params["bridges"]]
+    return Network(namespaces, links, [Route(**item) for item in params["routes"]], check, bridges)
 
 
 def main() -> None:
     name = {"type": "str", "required": True}
     strings = {"type": "list", "elements": "str", "default": []}
-    end = {"name": name, "netns": name, "addresses": strings}
+    end = {"name": name, "netns": name, "addresses": strings, "keep_addresses": {"type": "bool", "default": False}}
     link = {
         "mtu": {"type": "int", "default": 1500},
         "ends": {"type": "list", "elements": "dict", "required": True, "options": end},
     }
     namespace = {"name": name, "sysctl": {"type": "dict", "default": {}}}
     route = {"netns": name, "to": name, "via": name}
+    bridge = {"name": name, "netns": name, "members": {"type": "list", "elements": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "namespaces": {"type": "list", "elements": "dict", "required": True, "options": namespace},
             "links": {"type": "list", "elements": "dict", "default": [], "options": link},
+            "bridges": {"type": "list", "elements": "dict", "default": [], "options": bridge},
             "routes": {"type": "list", "elements": "dict", "default": [], "options": route},
         },
         supports_check_mode=True,

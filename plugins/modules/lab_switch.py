@@ -10,7 +10,7 @@ module: lab_switch
 short_description: Bridge and ports of the virtual top-of-rack switch
 version_added: 0.1.0
 description:
-  - Keeps one Open vSwitch bridge with exactly the given ports.
+  - Keeps one Open vSwitch bridge with the given ports.
   - A port whose interface was deleted and made again is taken out and put back, because the switch would go on reading
     from the interface that is gone.
 options:
@@ -31,8 +31,12 @@ options:
     description: Network namespace where the interfaces of the ports are.
     type: str
     required: true
+  exclusive:
+    description: Whether ports that are not listed are removed.
+    type: bool
+    default: true
   ports:
-    description: Ports of the bridge. Ports that are not listed are removed.
+    description: Ports of the bridge.
     type: list
     elements: dict
     required: true
@@ -139,6 +143,7 @@ def plan(
     has: str | None,
     ports: dict[str, Port],
     index: dict[str, str],
+    exclusive: bool = True,
 ) -> list[tuple[str, list[str]]]:
     """Steps (sentence, arguments of ovs-vsctl) from the ports that are there to those that are wanted."""
     steps: list[tuple[str, list[str]]] = []
@@ -147,7 +152,7 @@ def plan(
         steps.append((f"add bridge {bridge}", ["add-br", bridge, "--", *setting]))
     elif has != datapath:
         steps.append((f"set the datapath of {bridge} to {datapath}", setting))
-    for name in sorted(set(ports).difference(wanted)):
+    for name in sorted(set(ports).difference(wanted)) if exclusive else ():
         steps.append((f"remove port {name}", ["del-port", bridge, name]))
     for name, tag in wanted.items():
         here = index.get(name, "")
@@ -170,6 +175,7 @@ def main() -> None:
             "bridge": {"type": "str", "required": True},
             "datapath_type": {"type": "str", "choices": ["netdev", "system"], "default": "netdev"},
             "netns": {"type": "str", "required": True},
+            "exclusive": {"type": "bool", "default": True},
             "ports": {"type": "list", "elements": "dict", "required": True, "options": port},
         },
         supports_check_mode=True,
@@ -185,7 +191,7 @@ def main() -> None:
             if not module.check_mode:
                 raise
             index, has, ports = {}, None, {}
-        steps = plan(params["bridge"], params["datapath_type"], wanted, has, ports, index)
+        steps = plan(params["bridge"], params["datapath_type"], wanted, has, ports, index, params["exclusive"])
         if not module.check_mode:
             switch.apply(steps)
         broken = [] if module.check_mode else switch.table("Interface", "name,error")

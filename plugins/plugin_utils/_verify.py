@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
-__all__ = ["node_problems", "pod_dials", "probe_figures"]
+__all__ = ["contract_dials", "node_problems", "pod_dials", "probe_figures"]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -53,6 +55,110 @@ def pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, d
             for target, how in ((address, f"address {address}"), (name, f"name {name}"))
         ]
     return dials
+
+
+# IPv4 and UDP headers; agnhost reads no more than 2048 bytes of one datagram.
+_UDP_HEADERS, _UDP_READ = 28, 2048
+
+
+def contract_dials(
+    pods: Sequence[Mapping[str, Any]],
+    services: Sequence[Mapping[str, Any]],
+    domain: str,
+    mtu: int,
+    outside: tuple[str, int] | None = None,
+) -> dict[str, list[dict[str, str]]]:
+    """What to ask of running pods to prove a network driver, as URLs with the answers that are right, by part.
+
+    The pods are those of two DaemonSets C(one) and C(two) of agnhost, the Services C(sdn) and C(sdn-local) theirs.
+    `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
+    part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
+    """
+    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
+    for pod in pods:
+        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    nodes = sorted(set(sets["one"]) & set(sets["two"]))
+    if len(nodes) < 2:
+        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
+    here, there = nodes[:2]
+    a, b = sets["one"][here], sets["one"][there]
+    neighbour = sets["two"][here]
+    found: dict[str, list[dict[str, str]]] = {"pods": [], "services": [], "outside": [], "host_ports": []}
+    for who, whom, how in ((a, neighbour, "the same node"), (a, b, "another node"), (b, a, "another node")):
+        for protocol, port, request, answer, what in _requests(whom, mtu):
+            found["pods"].append(
+                _dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
+            )
+    known = {service["metadata"]["name"]: service for service in services}
+    service = known["sdn"]
+    every = [pod["metadata"]["name"] for group in sets.values() for pod in group.values()]
+    name = f"sdn.{service['metadata']['namespace']}.svc.{domain}"
+    for target, how in ((service["spec"]["clusterIP"], "address"), (name, "name")):
+        for protocol, port in (("http", 80), ("udp", 81)):
+            label = f"{protocol.upper()} to a Service by {how}"
+            found["services"].append(_dial(a, target, port, protocol, "hostname", every, label))
+    for node in nodes:
+        pod = sets["one"][node]
+        address, port = pod["status"]["hostIP"], _host_port(pod)
+        found["host_ports"].append(
+            {
+                "url": f"http://{address}:{port}/hostname",
+                "expect": f"^{re.escape(pod['metadata']['name'])}$",
+                "label": f"port {port} of {node}",
+            }
+        )
+    if outside is None:
+        return found
+    for pod in (a, b):
+        label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
+        found["outside"].append(_dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+    local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
+    for node in nodes:
+        host = sets["one"][node]["status"]["hostIP"]
+        expect = f"^{re.escape(outside[0])}:[0-9]+$"
+        label = f"outside to port {local} of {node}, source address kept"
+        found["outside"].append({"url": f"http://{host}:{local}/clientip", "expect": expect, "label": label})
+    return found
+
+
+def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, str, str]]:
+    """Protocol, port, request, right answer, and what it is."""
+    name = whom["metadata"]["name"]
+    # The request is a datagram of exactly the MTU; the answer lacks the word.
+    size = min(mtu - _UDP_HEADERS, _UDP_READ) - len("echo ")
+    return [
+        ("http", 8080, "hostname", name, "TCP"),
+        ("udp", 8081, "hostname", name, "UDP"),
+        ("udp", 8081, f"echo {'u' * size}", "u" * size, f"UDP of {size + len('echo ') + _UDP_HEADERS} bytes"),
+        ("http", 8080, f"echo?msg={'t' * 3 * mtu}", "t" * 3 * mtu, f"TCP with {3 * mtu} bytes"),
+    ]
+
+
+def _dial(
+    who: Mapping[str, Any],
+    target: str,
+    port: int,
+    protocol: str,
+    request: str,
+    answers: Sequence[str],
+    label: str,
+) -> dict[str, str]:
+    query = urlencode({"host": target, "port": port, "protocol": protocol, "request": request, "tries": 1})
+    told = "|".join(re.escape(answer) for answer in answers)
+    return {
+        "url": f"http://{_address(who)}:8080/dial?{query}",
+        "expect": rf'^\{{"responses":\["({told})"\]\}}',
+        "label": f"{who['spec']['nodeName']}: {label}",
+    }
+
+
+def _address(pod: Mapping[str, Any]) -> str:
+    return str(pod["status"]["podIP"])
+
+
+def _host_port(pod: Mapping[str, Any]) -> int:
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
+    return int(next(port["hostPort"] for port in ports if "hostPort" in port))
 
 
 def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:

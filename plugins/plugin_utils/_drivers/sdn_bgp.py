@@ -1,7 +1,10 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The network driver C(bgp) in its first form: pods are plain routes between the servers of one segment."""
+"""The network driver C(bgp): pods are plain routes.
+
+Between the servers of one segment they are written down; servers whose ports are routed links announce theirs by BGP.
+"""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -12,9 +15,11 @@ import ipaddress
 import json
 from collections.abc import Iterable
 
+from .._fabric.derive import routed_to_servers
+from .._fabric.host import frr_config
 from .._site.model import Bond, Network, Server, Site
 
-__all__ = ["cni_config", "networkd_files"]
+__all__ = ["cni_config", "networkd_files", "router_files"]
 
 BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
@@ -49,8 +54,11 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
     """Path to content, for systemd-networkd 257 or newer.
 
     All networks of the server are on one bond: tagged ones as devices of their own, the others on the bond itself.
+    Without a bond the server's address is its own, on no port.
     """
     node = site.networks["node"]
+    if routed_to_servers(site, server):
+        return _routed(site, server, node)
     networks = [node, *(site.networks[name] for name in server.addresses if name != "node")]
     bond = site.profiles[server.profile].network
     mtu = max(network.mtu for network in networks)
@@ -85,6 +93,43 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
             ]
         )
     return files
+
+
+def router_files(site: Site, server: Server) -> dict[str, str]:
+    """Files of FRR, version 8.4 or newer, where the server's ports are links with BGP; none elsewhere."""
+    if not routed_to_servers(site, server):
+        return {}
+    return {
+        "/etc/frr/daemons": "bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n",
+        "/etc/frr/frr.conf": f"frr defaults traditional\nservice integrated-vtysh-config\n{frr_config(site, server)}",
+        # Flows use all links; what comes back may come by another one.
+        "/etc/sysctl.d/95-kiban-links.conf": "net.ipv4.fib_multipath_hash_policy = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
+        "net.ipv4.conf.default.rp_filter = 0\n",
+    }
+
+
+def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
+    ports = [port for port in server.cables if port != "bmc"]
+    loopback: list[_Section] = [
+        ("Match", [("Name", "lo")]),
+        ("Network", [("Address", f"{server.addresses['node']}/32"), *(("DNS", resolver) for resolver in site.dns)]),
+        # What is sent to a pod that is gone must end here. BGP announces the range as long as this is there.
+        ("Route", [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]),
+    ]
+    links: list[_Section] = [
+        ("Match", [("Name", " ".join(ports))]),
+        ("Link", [("MTUBytes", node.mtu), ("RequiredForOnline", "no")]),
+        # FRR speaks with its neighbours over link-local addresses, and finds them by router advertisements itself.
+        (
+            "Network",
+            [("LinkLocalAddressing", "ipv6"), ("IPv6AcceptRA", "no"), ("EmitLLDP", "nearest-bridge")],
+        ),
+    ]
+    return {
+        "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
+        f"{_DIRECTORY}/20-links.network": _text(links),
+        f"{_DIRECTORY}/30-lo.network": _text(loopback),
+    }
 
 
 def _device(network: Network) -> str:

@@ -35,7 +35,7 @@ class Heard:
 @dataclass(frozen=True)
 class Fault:
     kind: str
-    """`missing`, `wrong`, `swapped`, `loop`, `one-way` or `unknown`."""
+    """`missing`, `wrong`, `swapped`, `loop`, `one-way`, `unknown`; or `unheard`, of a server that may well be off."""
     servers: tuple[str, ...]
     """Servers that must not be installed before it is mended."""
     message: str
@@ -101,8 +101,11 @@ class _Check:
         told |= {here for here, _name in self.strangers} | {
             here for here, others in self.found.items() if here in others
         }
+        unheard = self._unheard({end.device for pair in pairs for end in pair if end.port != "bmc"})
+        found += [self._nothing_of(server) for server in unheard]
         for pair in sorted(right - pairs, key=_order):
-            if not pair & told and not self._unknowable(pair):
+            quiet = any(end.device in unheard and end.port != "bmc" for end in pair)
+            if not pair & told and not self._unknowable(pair) and not quiet:
                 a, b = self._ends(pair)
                 found.append(self._fault("missing", pair, f"no cable between {a} and {b}"))
         found += self._one_way(pairs & right)
@@ -111,6 +114,24 @@ class _Check:
     def _unknowable(self, pair: frozenset[End]) -> bool:
         """Nobody could have heard it."""
         return all(end.device in self.silent for end in pair)
+
+    def _unheard(self, heard: set[str]) -> list[str]:
+        """Servers that were not asked, with several cables of which none brings anything."""
+        cabled: dict[str, list[End]] = {}
+        for end, far in self.partner.items():
+            if end.device in self.servers and end.port != "bmc" and far.device not in self.silent:
+                cabled.setdefault(end.device, []).append(end)
+        return [
+            name
+            for name, ends in sorted(cabled.items(), key=lambda item: natural(item[0]))
+            if name in self.silent and name not in heard and len(ends) > 1
+        ]
+
+    def _nothing_of(self, server: str) -> Fault:
+        rack, unit = self.units[server]
+        place = f"{rack} unit {unit}" if unit is not None else rack
+        message = f"nothing is heard of {server} ({place}) on any of its cables: it is off, or none is in place"
+        return Fault("unheard", (server,), message)
 
     def _loops(self) -> list[Fault]:
         found = []

@@ -35,7 +35,7 @@ from .intent import (
     natural,
 )
 
-__all__ = ["announcements", "intent", "intents", "routed_to_servers", "server_asn"]
+__all__ = ["announcements", "intent", "intents", "owned", "routed_to_servers", "server_asn"]
 
 _LAG_LIMIT = 2000
 _PEER_LINK = _LAG_LIMIT
@@ -50,12 +50,19 @@ def server_asn(site: Site, server: Server) -> int | None:
 
 
 def announcements(site: Site, server: Server) -> tuple[Rule, ...]:
-    """What a server may announce: its pod range as it is, and Service addresses of the pools in parts of any size.
+    """What a server may announce: what it owns, and Service addresses of the pools in parts of any size."""
+    return (*owned(site, server), *(_rule(pool, 32) for pool in site.cluster.pools))
 
-    A server that is joined by routed links announces its own address too.
+
+def owned(site: Site, server: Server) -> tuple[Rule, ...]:
+    """What a server always announces: its pod range.
+
+    One that is joined by routed links announces its own address too, and a control-plane server then all Services.
     """
-    own = (_rule(server.addresses["node"]),) if routed_to_servers(site, server) else ()
-    return (*own, _rule(server.pod_cidr), *(_rule(pool, 32) for pool in site.cluster.pools))
+    if not routed_to_servers(site, server):
+        return (_rule(server.pod_cidr),)
+    services = (_rule(site.cluster.sdn.services),) if "control_plane" in server.roles else ()
+    return (_rule(server.addresses["node"]), _rule(server.pod_cidr), *services)
 
 
 def routed_to_servers(site: Site, server: Server) -> bool:
@@ -147,7 +154,10 @@ def _server_port(
             raise FabricError(
                 f"{server.name} speaks BGP with {switch.name}, so fabric.server_asn and the switch's asn are needed"
             )
-        return Port(own, _describe(other), _mtu([site.networks["node"]]), routed=True)
+        if switch.os != "linux":
+            raise FabricError(f"{switch.name} has routed links to servers, which only the driver linux renders so far")
+        address, guest = _guest(site, server, other)
+        return Port(own, _describe(other), _mtu([site.networks["node"]]), routed=True, address=address, guest=guest)
     networks = [site.networks[name] for name in server.addresses]
     untagged = next((network.vlan for network in networks if network.untagged), None)
     tagged = tuple(sorted(network.vlan for network in networks if network.vlan and not network.untagged))
@@ -162,6 +172,13 @@ def _server_port(
             f"LAG {number}; give one of them the same port on both switches"
         )
     return Port(own, _describe(other), mtu, lag=number)
+
+
+def _guest(site: Site, server: Server, port: End) -> tuple[str | None, str | None]:
+    """A server that speaks no BGP yet is found on its first cable, whose switch has the gateway's address there."""
+    gateway = site.networks["node"].gateway
+    first = next(own for own in server.cables if own != "bmc")
+    return (f"{gateway}/32", server.addresses["node"]) if gateway and port.port == first else (None, None)
 
 
 def _lag_of(site: Site, switch: Switch, every: tuple[Cable, ...], server: Server) -> tuple[int, bool]:

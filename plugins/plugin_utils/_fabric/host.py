@@ -12,7 +12,7 @@ from __future__ import annotations
 from .._site.model import Server, Site
 from .cables import cables
 from .config import Block, filter_rules
-from .derive import announcements, intents, routed_to_servers, server_asn
+from .derive import announcements, intents, owned, routed_to_servers, server_asn
 from .intent import MARK, FabricError, Filter, Intent
 from .linux import bfd_profile
 
@@ -27,9 +27,11 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     The server announces no more than the filter of its switches lets through, so a wrong route ends on the server.
     FabricError where it has no switch to speak with.
     """
-    found = switches if switches is not None else intents(site)
     asn = server_asn(site, server)
-    peers = _peers(site, server, found)
+    if routed_to_servers(site, server):
+        peers = _links(site, server)
+    else:
+        peers = _peers(site, server, switches if switches is not None else intents(site))
     if asn is None or not peers:
         raise FabricError(f"{server.name} has no switch to speak BGP with: fabric.server_asn, cables, a switch's asn")
     out = Block()
@@ -40,6 +42,8 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     # What the server takes, its switches have taken before; what it gives, the prefix list says.
     bgp(f"bgp router-id {server.addresses['node']}", "no bgp ebgp-requires-policy")
     bgp("bgp bestpath as-path multipath-relax")
+    # Services have no route that could be looked for: kube-proxy answers for them.
+    bgp("no bgp network import-check" if len(owned(site, server)) > 2 else "")
     bgp(f"neighbor {_SWITCHES} peer-group", f"neighbor {_SWITCHES} bfd", f"neighbor {_SWITCHES} bfd profile {MARK}")
     for peer, number in peers:
         if routed_to_servers(site, server):
@@ -47,13 +51,20 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
         else:
             bgp(f"neighbor {peer} remote-as {number}", f"neighbor {peer} peer-group {_SWITCHES}")
     family = bgp.under("address-family ipv4 unicast", "exit-address-family")
-    family(*(f"network {rule.prefix}" for rule in rules.rules[: 1 + routed_to_servers(site, server)]))
+    family(*(f"network {rule.prefix}" for rule in owned(site, server)))
     family(f"neighbor {_SWITCHES} prefix-list {_OWN} out", "maximum-paths 64")
     return str(out)
 
 
+def _links(site: Site, server: Server) -> list[tuple[str, int]]:
+    """Own port and the AS number of the switch at its other end."""
+    asns = {switch.name: switch.asn for switch in site.switches}
+    ways = [(port, asns[far.partition(":")[0]]) for port, far in server.cables.items() if port != "bmc"]
+    return [(port, asn) for port, asn in ways if asn is not None]
+
+
 def _peers(site: Site, server: Server, switches: dict[str, Intent]) -> list[tuple[str, int]]:
-    """Own port or address of the switch, and AS number, for each switch that has a session with this server."""
+    """Address and AS number of each switch that has a session with this server."""
     found: dict[str, int] = {}
     for cable in cables(site):
         if cable.near.device != server.name or cable.kind != "data":
@@ -62,5 +73,5 @@ def _peers(site: Site, server: Server, switches: dict[str, Intent]) -> list[tupl
         theirs = {neighbor.accept for neighbor in bgp.neighbors} if bgp else ()
         if bgp and f"{MARK}-{server.name}" in theirs:
             switch = next(one for one in site.switches if one.name == cable.far.device)
-            found[cable.near.port if routed_to_servers(site, server) else switch.addresses["node"]] = bgp.asn
+            found[switch.addresses["node"]] = bgp.asn
     return list(found.items())

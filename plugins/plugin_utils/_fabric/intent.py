@@ -67,6 +67,8 @@ class Port:
     routed: bool = False
     address: str | None = None
     """With prefix length; a routed port without one is unnumbered."""
+    guest: str | None = None
+    """Address that is to be found on this routed port while nobody announces it: of a server during installation."""
 
 
 @dataclass(frozen=True)

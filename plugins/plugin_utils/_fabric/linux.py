@@ -22,6 +22,9 @@ LINES, TABLES = FRR, OVS
 
 # An empty set of trunks means all VLANs to Open vSwitch; this number is reserved (IEEE 802.1Q) and carries nothing.
 _NONE = 4095
+# Static routes have no name or description: this tag says whose they are. "KIB" in ASCII.
+_TAG = 0x4B4942
+_GUESTS = f"{MARK}-GUESTS"
 # What FRR does not show when it is so.
 _BFD_DEFAULTS = (300, 3)
 
@@ -75,13 +78,24 @@ def _frr(intent: Intent) -> str:
         if port.routed:
             address = f"ip address {port.address}" if port.address else ""
             out.under(f"interface {port.name}", "exit")(f"description {port.description}", address)
+    guests = [port for port in intent.ports if port.guest]
+    # The distance makes it the last way to go: BGP's is shorter.
+    out(*(f"ip route {port.guest}/32 {port.name} tag {_TAG} 250" for port in guests))
     bgp = intent.bgp
     if bgp is None:
         return str(out)
     for one in bgp.filters:
         out(*(f"ip prefix-list {one.name} seq {number} {rule}" for number, rule in filter_rules(one)))
+    if guests:
+        # A path that a server or another switch announces is better, here and everywhere.
+        out.under(f"route-map {_GUESTS} permit 10", "exit")(
+            f"match tag {_TAG}",
+            f"set as-path prepend {bgp.asn} {bgp.asn} {bgp.asn}",
+            "set local-preference 10",
+            "set weight 0",
+        )
     bfd_profile(out, bgp.bfd_interval, bgp.bfd_multiplier)
-    _bgp(out.under(f"router bgp {bgp.asn}", "exit"), bgp)
+    _bgp(out.under(f"router bgp {bgp.asn}", "exit"), bgp, bool(guests))
     return str(out)
 
 
@@ -92,7 +106,7 @@ def bfd_profile(out: Block, interval: int, multiplier: int) -> None:
         profile(f"transmit-interval {interval}", f"receive-interval {interval}")
 
 
-def _bgp(out: Block, bgp: Bgp) -> None:
+def _bgp(out: Block, bgp: Bgp, guests: bool) -> None:
     # Each server has a filter of its own, and switches of one site trust each other.
     out(f"bgp router-id {bgp.router_id}", "no bgp ebgp-requires-policy", "bgp bestpath as-path multipath-relax")
     for group in (LINKS, SERVERS):
@@ -106,6 +120,7 @@ def _bgp(out: Block, bgp: Bgp) -> None:
             out(f"neighbor {neighbor.peer} peer-group {group_of(neighbor)}")
     family = out.under("address-family ipv4 unicast", "exit-address-family")
     family(*(f"network {network}" for network in bgp.networks))
+    family(f"redistribute static route-map {_GUESTS}" if guests else "")
     for neighbor in bgp.neighbors:
         family(f"neighbor {neighbor.peer} prefix-list {neighbor.accept} in" if neighbor.accept else "")
     family("maximum-paths 64")
@@ -130,10 +145,11 @@ def parse(name: str, config: Config) -> Intent:
             ports.append(Port(port, entry["description"], entry["mtu"], *vlans))
     for port, entry in tables.get("MEMBER", {}).items():
         ports.append(Port(port, entry["description"], entry["mtu"], lag=int(entry["lag"][3:])))
+    guests = {rest.split()[1]: rest.partition("/")[0] for rest, _below in tree.all("ip route ")}
     for port, entry in tables.get("LINK", {}).items():
         lines = tree.at(f"interface {port}")
-        description = lines.one("description ") or ""
-        ports.append(Port(port, description, entry["mtu"], routed=True, address=lines.one("ip address ")))
+        description, address = lines.one("description ") or "", lines.one("ip address ")
+        ports.append(Port(port, description, entry["mtu"], routed=True, address=address, guest=guests.get(port)))
     loopback = tree.at("interface lo").one("ip address ")
     return Intent(
         name=name,

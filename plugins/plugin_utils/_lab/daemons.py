@@ -14,7 +14,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["daemons", "files", "libvirt_uri"]
+__all__ = [
+    "daemons",
+    "database",
+    "files",
+    "libvirt_uri",
+    "only_switch_daemons",
+    "router_files",
+    "switch_daemons",
+    "switch_files",
+]
 
 BMC_PORT = 443
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -60,11 +69,10 @@ def libvirt_uri(directory: str) -> str:
 def files(
     directory: str,
     servers: Sequence[Mapping[str, Any]],
-    routes: Sequence[Mapping[str, str]],
+    routers: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> list[dict[str, str]]:
-    """Configuration files as path and content. None of them holds a secret."""
-    static = "".join(f"ip route {route['to']} {route['via']}\n" for route in routes)
+    """Configuration files as path and content. None of them holds a secret. `routers` are FRR's."""
     bmcs = {
         "directory": directory,
         "uri": libvirt_uri(directory),
@@ -78,8 +86,7 @@ def files(
     }
     contents = {
         "bmc/bmcs.json": json.dumps(bmcs, indent=2, sort_keys=True) + "\n",
-        **{f"frr/etc/{name}.conf": "hostname tor\n" for name in settings["router_daemons"]},
-        "frr/etc/staticd.conf": f"hostname tor\n{static}",
+        **routers,
         # Without this libvirt asks the firmware of the machine, or a machine id that may not be there.
         "libvirt/etc/libvirtd.conf": f'{_LIBVIRTD_CONF}host_uuid = "{uuid.uuid5(uuid.NAMESPACE_URL, directory)}"\n',
         "libvirt/etc/qemu.conf": _QEMU_CONF,
@@ -90,23 +97,82 @@ def files(
     return [{"path": f"{directory}/{path}", "content": content, "mode": "0600"} for path, content in contents.items()]
 
 
+def router_files(
+    place: str, name: str, settings: Mapping[str, Any], routes: Sequence[Mapping[str, str]] = ()
+) -> dict[str, str]:
+    """What FRR starts with, below the lab's directory."""
+    static = "".join(f"ip route {route['to']} {route['via']}\n" for route in routes)
+    return {
+        **{f"{place}frr/etc/{daemon}.conf": f"hostname {name}\n" for daemon in settings["router_daemons"]},
+        f"{place}frr/etc/staticd.conf": f"hostname {name}\n{static}",
+    }
+
+
+def switch_files(directory: str, name: str, netns: str, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Of one switch of the model: what its daemons start with, and a way into it for playbooks."""
+    place = f"switches/{name}/"
+    contents = {
+        **router_files(place, name, settings),
+        # Playbooks change and save FRR's configuration themselves.
+        f"{place}lldpd/lab.conf": f"configure system hostname {name}\nconfigure lldp tx-interval 5\n"
+        "configure lldp portidsubtype ifname\n",
+    }
+    found = [{"path": f"{directory}/{path}", "content": content, "mode": "0644"} for path, content in contents.items()]
+    way = f'#!/bin/sh\nexec ip netns exec {netns} /usr/bin/python3 "$@"\n'
+    return [*found, {"path": f"{directory}/python-{name}", "content": way, "mode": "0755"}]
+
+
+def switch_daemons(directory: str, name: str, netns: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of one switch of the model: Open vSwitch, FRR and lldpd."""
+    place = f"{directory}/switches/{name}"
+    # lldpcli gives its rights up before it looks for the socket and for the configuration, so neither can be below a
+    # directory of root's.
+    socket, config = f"/run/{netns}.lldp", f"{place}/lldpd"
+    return [
+        *_switch(place, netns, f"{name}-"),
+        *_router(place, netns, settings["router_daemons"], f"{name}-"),
+        {
+            "name": f"{name}-lldpd",
+            "netns": netns,
+            # lldpd changes its own arguments, by which a daemon is known.
+            "argv": ["/usr/bin/timeout", "0", "/usr/sbin/lldpd", "-d", "-u", socket, "-I", "swp*"],
+            "binds": [{"source": config, "target": "/etc/lldpd.d"}],
+            "before": [
+                ["/usr/bin/chmod", "0755", config],
+                ["/usr/bin/mkdir", "-p", "/run/lldpd"],
+                ["/usr/bin/rm", "-f", socket],
+            ],
+            "files": [f"{config}/lab.conf"],
+            "ready_unix": socket,
+        },
+    ]
+
+
+def database(directory: str, name: str = "") -> str:
+    """Socket of a switch's Open vSwitch database; without a name of the only switch."""
+    return f"{directory}/switches/{name}/ovs/db.sock" if name else f"{directory}/ovs/db.sock"
+
+
 def daemons(
-    directory: str, spaces: Mapping[str, str], servers: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+    directory: str,
+    spaces: Mapping[str, str],
+    servers: Sequence[Mapping[str, Any]],
+    switches: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The daemons in the order in which they start, as the module lab_processes takes them."""
-    libvirt = [
+    """The daemons in the order in which they start, as the module lab_processes takes them; `switches` are theirs."""
+    return [
+        *map(dict, switches),
         _libvirt(directory, spaces["tor"], "virtlogd", "virtlogd-sock", []),
         _libvirt(directory, spaces["tor"], "libvirtd", "libvirt-sock", ["virtlogd"]),
-    ]
-    return [
-        *_switch(directory, spaces["tor"]),
-        *_router(directory, spaces["tor"], settings["router_daemons"]),
-        *libvirt,
         *(_bmc(directory, spaces["bmc"], server) for server in servers),
     ]
 
 
-def _switch(directory: str, netns: str) -> list[dict[str, Any]]:
+def only_switch_daemons(directory: str, netns: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*_switch(directory, netns), *_router(directory, netns, settings["router_daemons"])]
+
+
+def _switch(directory: str, netns: str, prefix: str = "") -> list[dict[str, Any]]:
     ovs = f"{directory}/ovs"
     # The database is made anew with its server: the module lab_switch fills it, and nothing else may be in it.
     database = [
@@ -119,7 +185,7 @@ def _switch(directory: str, netns: str) -> list[dict[str, Any]]:
     return [
         {
             **common,
-            "name": "ovsdb-server",
+            "name": f"{prefix}ovsdb-server",
             "argv": [
                 "/usr/sbin/ovsdb-server",
                 f"{ovs}/conf.db",
@@ -132,7 +198,7 @@ def _switch(directory: str, netns: str) -> list[dict[str, Any]]:
         },
         {
             **common,
-            "name": "ovs-vswitchd",
+            "name": f"{prefix}ovs-vswitchd",
             "argv": [
                 "/usr/sbin/ovs-vswitchd",
                 f"unix:{ovs}/db.sock",
@@ -140,20 +206,20 @@ def _switch(directory: str, netns: str) -> list[dict[str, Any]]:
                 f"--unixctl={ovs}/ovs-vswitchd.ctl",
                 "-vconsole:warn",
             ],
-            "requires": ["ovsdb-server"],
+            "requires": [f"{prefix}ovsdb-server"],
             "ready_unix": f"{ovs}/ovs-vswitchd.ctl",
         },
     ]
 
 
-def _router(directory: str, netns: str, names: Sequence[str]) -> list[dict[str, Any]]:
+def _router(directory: str, netns: str, names: Sequence[str], prefix: str = "") -> list[dict[str, Any]]:
     frr = f"{directory}/frr"
     started: list[str] = []
     found = []
     for name in names:
         found.append(
             {
-                "name": name,
+                "name": f"{prefix}{name}",
                 "netns": netns,
                 "argv": [f"{FRR_DIRECTORY}/{name}", "-u", "root", "-g", "frrvty", "-P", "0", "--log", "stdout"],
                 # Not all of FRR's daemons can be told where their files are: each sees the lab's in the usual places.
@@ -167,7 +233,7 @@ def _router(directory: str, netns: str, names: Sequence[str]) -> list[dict[str, 
         )
         # Each daemon talks to the ones before it: zebra, and mgmtd.
         if name in ("mgmtd", "zebra"):
-            started.append(name)
+            started.append(f"{prefix}{name}")
     return found
 
 

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._site.model import Server, Site
-from .daemons import daemons, files, libvirt_uri
+from .daemons import daemons, database, files, libvirt_uri, only_switch_daemons, router_files
+from .fabric import LayoutError, end, fabric
 
 __all__ = ["LayoutError", "layout"]
 
@@ -28,18 +29,35 @@ _FORWARD = {"net.ipv4.ip_forward": "1"}
 _NO_IPV6 = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 
 
-class LayoutError(ValueError):
-    """The rack cannot be built as it is described."""
-
-
 def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the lab modules get. The settings are described with the filter lab_layout."""
+    """What the lab modules get. The settings are described with the filter lab_layout.
+
+    A site with switches gets those, with the cables of the model; another one gets one switch for all.
+    """
     vlans, prefix, directory = settings["vlans"], settings["prefix"], settings["directory"]
     for name in ("bmc", "node"):
-        if name not in site.networks or name not in vlans:
+        if name not in site.networks or (name not in vlans and not site.switches):
             raise LayoutError(f"the lab needs a network '{name}' in the site model and in lab_vlans")
     spaces = {name: f"{prefix}-{name}" for name in ("control", "tor", "bmc", "uplink")}
     servers = [_server(site, server, settings["hardware"]) for server in site.servers]
+    taps = [port["tap"] for server in servers for port in server["ports"]]
+    if len(set(taps)) != len(taps):
+        raise LayoutError("two servers have names that give the same interface name")
+    common = {
+        "namespaces": spaces,
+        "servers": servers,
+        "bmcs": [{"name": server["name"], "address": server["bmc"]} for server in servers],
+        "uri": libvirt_uri(directory),
+    }
+    if site.switches:
+        made = fabric(site, settings, spaces, servers)
+        return {
+            **common,
+            "network": made.network,
+            "switches": made.switches,
+            "files": [*files(directory, servers, {}, settings), *made.files],
+            "daemons": daemons(directory, spaces, servers, made.daemons),
+        }
     bmc, node = (ipaddress.ip_network(site.networks[name].cidr) for name in ("bmc", "node"))
     gateway = {
         "bmc": f"{_first(bmc)}/{bmc.prefixlen}",
@@ -58,49 +76,40 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
         ("p-vlan-node", "node", tor, f"vlan{vlans['node']}", [gateway["node"]]),
     ]
     links: list[dict[str, Any]] = [
-        {"mtu": site.networks[network].mtu, "ends": [_end(port, tor), _end(name, space, addresses)]}
+        {"mtu": site.networks[network].mtu, "ends": [end(port, tor), end(name, space, addresses)]}
         for port, network, space, name, addresses in cables
     ]
     links.append(
         {
             "mtu": site.networks["node"].mtu,
             "ends": [
-                _end("uplink0", tor, [f"{tor_uplink}/{outside.prefixlen}"]),
-                _end("uplink0", spaces["uplink"], [f"{uplink_address}/{outside.prefixlen}"]),
+                end("uplink0", tor, [f"{tor_uplink}/{outside.prefixlen}"]),
+                end("uplink0", spaces["uplink"], [f"{uplink_address}/{outside.prefixlen}"]),
             ],
         }
     )
-    taps = [port["tap"] for server in servers for port in server["ports"]]
-    if len(set(taps)) != len(taps):
-        raise LayoutError("two servers have names that give the same interface name")
-    links += [{"mtu": site.networks["node"].mtu, "ends": [_end(tap, tor)]} for tap in taps]
+    links += [{"mtu": site.networks["node"].mtu, "ends": [end(tap, tor)]} for tap in taps]
     ports = [{"name": port, "tag": vlans[network]} for port, network, *_rest in cables]
     ports += [{"name": tap, "tag": vlans["node"]} for tap in taps]
     return {
-        "namespaces": spaces,
+        **common,
         "network": {
             "namespaces": [
                 {"name": space, "sysctl": {**_FORWARD, **_NO_IPV6} if name == "tor" else dict(_NO_IPV6)}
                 for name, space in spaces.items()
             ],
             "links": links,
+            "bridges": [],
             "routes": [{"netns": spaces["uplink"], "to": "default", "via": tor_uplink}],
         },
-        "ports": ports,
-        "servers": servers,
-        "bmcs": [{"name": server["name"], "address": server["bmc"]} for server in servers],
-        "files": files(directory, servers, _static_routes(site), settings),
-        "daemons": daemons(directory, spaces, servers, settings),
-        "uri": libvirt_uri(directory),
+        "switches": [{"database": database(directory), "netns": tor, "ports": ports, "exclusive": True}],
+        "files": files(directory, servers, router_files("", "tor", settings, _static_routes(site)), settings),
+        "daemons": daemons(directory, spaces, servers, only_switch_daemons(directory, tor, settings)),
     }
 
 
 def _first(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network[1])
-
-
-def _end(name: str, netns: str, addresses: list[str] | None = None) -> dict[str, Any]:
-    return {"name": name, "netns": netns, "addresses": addresses or []}
 
 
 def _static_routes(site: Site) -> list[dict[str, str]]:
@@ -134,7 +143,7 @@ def _server(site: Site, server: Server, hardware: Mapping[str, Mapping[str, Any]
             "tap": _tap(server.name, digest, number),
             "mtu": site.networks["node"].mtu,
         }
-        for number in range(1, int(values["ports"]) + 1)
+        for number in range(1, (sum(port != "bmc" for port in server.cables) or int(values["ports"])) + 1)
     ]
     return {
         "name": server.name,

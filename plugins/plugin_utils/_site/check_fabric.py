@@ -17,7 +17,7 @@ from typing import Any
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
 from .check_networks import read_network
-from .draft import Draft, cables_of
+from .draft import Draft, Entry, cables_of
 from .expand import RangeError
 from .shape import nearest
 
@@ -55,6 +55,7 @@ def check_fabric(draft: Draft) -> None:
     _links(draft)
     _vlans(draft)
     _outside(draft, switches)
+    _routed_servers(draft, switches)
     if (draft.part("fabric") or {}).get("server_asn"):
         _servers_have_peers(draft, switches)
 
@@ -193,6 +194,8 @@ def _vlans(draft: Draft) -> None:
             draft.problem(entry.key("addresses"), f"{' and '.join(used)} are both untagged", "one at most on a port")
         if not any(port != "bmc" for port in entry.raw.get("cables") or {}):
             continue
+        if _routed(draft, entry):
+            continue
         for name in entry.raw.get("addresses") or {}:
             if name in draft.networks and draft.part("networks", name).get("vlan") is None:
                 draft.problem(f"networks.{name}.vlan", "missing", "switches that servers are cabled to need it")
@@ -222,8 +225,39 @@ def _outside(draft: Draft, switches: dict[str, _Found]) -> None:
         ranges.append((path, network))
 
 
+def _routed(draft: Draft, entry: Entry) -> bool:
+    """The server's ports are links with BGP and no bond."""
+    network = draft.part("profiles", entry.raw.get("profile", "")).get("network") or {}
+    return network.get("mode") == "bgp"
+
+
+def _routed_servers(draft: Draft, switches: dict[str, _Found]) -> None:
+    """What servers whose ports are links need: AS numbers, cables, switches that have routed links to servers."""
+    entries = [entry for entry in draft.entries if _routed(draft, entry)]
+    if not entries:
+        return
+    if not draft.part("fabric").get("server_asn"):
+        draft.problem("fabric.server_asn", "missing", "profiles with network.mode bgp need AS numbers of servers")
+    if draft.part("networks", "node") and not draft.part("networks", "node").get("gateway"):
+        draft.problem("networks.node.gateway", "missing", "servers with network.mode bgp are installed through it")
+    for entry in entries:
+        cables = {port: far for port, far in (entry.raw.get("cables") or {}).items() if port != "bmc"}
+        if not cables:
+            draft.problem(entry.key("cables"), "missing", "the links of a server with network.mode bgp are its cables")
+        for port, far in cables.items():
+            found = switches.get(far.partition(":")[0])
+            if found and (found.raw.get("os") != "linux" or not found.raw.get("asn")):
+                message = f"{found.raw['name']} has no routed links to servers: os linux and an asn are needed"
+                draft.problem(entry.key("cables", port), message, "another switch, or a bond in the profile")
+        for name in entry.raw.get("addresses") or {}:
+            if name != "node":
+                draft.problem(
+                    entry.key("addresses", name), "a server with network.mode bgp is in the network node only"
+                )
+
+
 def _servers_have_peers(draft: Draft, switches: dict[str, _Found]) -> None:
-    for entry in draft.entries:
+    for entry in (entry for entry in draft.entries if not _routed(draft, entry)):
         far = {text.partition(":")[0] for port, text in (entry.raw.get("cables") or {}).items() if port != "bmc"}
         peers = [name for name in far if name in switches and _routes_node(switches[name])]
         if not peers and entry.names:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from .check_fabric import check_fabric
@@ -45,8 +44,12 @@ from .model import (
 )
 from .plain import NotPlain, plain
 from .shape import check_shape, fill_defaults
+from .to_vars import site_vars
 
-__all__ = ["load_site"]
+__all__ = ["load_site", "load_text", "site_text"]
+
+_KNOWN: dict[str, Site] = {}
+"""The last sites of this process, by text. Ansible runs each task in a fork of it, which has them at once."""
 
 
 def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Site:
@@ -60,14 +63,35 @@ def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Si
     except NotPlain as error:
         raise SiteError([error.problem]) from error
     if resolve_path is None:
-        return _load_again(json.dumps(data))
+        return load_text(json.dumps(data))
     return _load(data, resolve_path)
 
 
-@lru_cache(maxsize=2)
-def _load_again(text: str) -> Site:
-    """Filters ask for one and the same site for each server."""
-    return _load(json.loads(text), lambda path: path)
+def load_text(text: str) -> Site:
+    """The site of a text that C(site_text) has made; SiteError for any other that is no site."""
+    text = str.__str__(text)  # Ansible's own kind of text would have another hash.
+    site = _KNOWN.get(text)
+    if site is None:
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SiteError([Problem("(file)", f"is not JSON: {error}")]) from error
+        site = _load(data, lambda path: path)
+        _keep(text, site)
+    return site
+
+
+def site_text(site: Site) -> str:
+    """The normal form of a site as JSON. C(load_text) gives the same object back, here and in forks of this process."""
+    text = json.dumps(site_vars(site))
+    _keep(text, site)
+    return text
+
+
+def _keep(text: str, site: Site) -> None:
+    while len(_KNOWN) > 1:
+        del _KNOWN[next(iter(_KNOWN))]
+    _KNOWN[text] = site
 
 
 def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:

@@ -97,6 +97,8 @@ class DiskSelector:
 
     select: str
     count: int | None
+    wipe_method: str | None = None
+    """How those that a server lets be wiped are wiped; of data disks only."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,9 @@ def _network(network: Network) -> dict[str, Any]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     disks = {purpose: asdict(selector) for purpose, selector in profile.disks.items()}
+    for selector in disks.values():
+        if selector["wipe_method"] is None:
+            del selector["wipe_method"]
     storage = {pool.name: _pool(pool) for pool in profile.storage}
     return {
         **({"storage": storage} if storage else {}),

@@ -178,6 +178,7 @@ class Node:
 
     def run(self, *disks: str, **changes: Any) -> dict[str, Any]:
         params = {"state": "present", "disks": list(disks), "wipe": [], "site": "lab", "mount_base": str(self.base)}
+        params |= {"wipe_method": "signatures", "wipe_log": None}
         return disk_claim.run({**params, **changes}, False)
 
 
@@ -240,7 +241,8 @@ loops.serials = {name: "ONE"}
 loops.pretend()
 disk_claim.HOST = _disk_claim.Host(fstab=fstab)
 disk_claim.run(
-    {"state": "present", "disks": ["ONE"], "wipe": ["ONE"], "site": "lab", "mount_base": base}, False
+    {"state": "present", "disks": ["ONE"], "wipe": ["ONE"], "site": "lab", "mount_base": base,
+     "wipe_method": "signatures", "wipe_log": None}, False
 )
 """
 

@@ -3,11 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import node_problems, pod_dials, probe_figures
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import (
+    contract_dials,
+    node_problems,
+    pod_dials,
+    probe_figures,
+)
 
 
 def node(name: str, version: str = "v1.36.3", ready: str = "True") -> dict[str, Any]:
@@ -87,3 +102,85 @@ def test_two_nodes_are_needed(pods: list[dict[str, Any]]) -> None:
 def test_figures() -> None:
     probe = {"requests": 3, "ok": 3, "lost": 0, "bodies": ["x"], "changed": False, "longest_gap_ms": 12}
     assert probe_figures(probe) == {"requests": 3, "ok": 3, "lost": 0, "longest_gap_ms": 12}
+
+
+def sdn_pod(group: str, node: str, address: str) -> dict[str, Any]:
+    ports = [{"containerPort": 8080, **({"hostPort": 18080} if group == "one" else {})}]
+    return {
+        "metadata": {"name": f"sdn-{group}-{node}", "labels": {"set": group}},
+        "spec": {"nodeName": node, "containers": [{"ports": ports}]},
+        "status": {"podIP": address, "hostIP": f"198.51.100.{21 if node == 'node1' else 22}"},
+    }
+
+
+SDN_PODS = [
+    sdn_pod("one", "node1", "10.244.21.4"),
+    sdn_pod("two", "node1", "10.244.21.5"),
+    sdn_pod("one", "node2", "10.244.22.4"),
+    sdn_pod("two", "node2", "10.244.22.5"),
+]
+SDN_SERVICES = [
+    {"metadata": {"name": "sdn", "namespace": "shop"}, "spec": {"clusterIP": "10.96.1.2"}},
+    {"metadata": {"name": "sdn-local", "namespace": "shop"}, "spec": {"ports": [{"nodePort": 30007}]}},
+]
+
+
+def asked(dial: dict[str, str]) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(urlsplit(dial["url"]).query).items()}
+
+
+def test_the_contract_asks_pods_on_the_same_and_on_another_node() -> None:
+    dials = contract_dials(SDN_PODS, SDN_SERVICES, "cluster.local", 1500)["pods"]
+    ways = {(urlsplit(dial["url"]).hostname, asked(dial)["host"]) for dial in dials}
+    assert ways == {("10.244.21.4", "10.244.21.5"), ("10.244.21.4", "10.244.22.4"), ("10.244.22.4", "10.244.21.4")}
+    large = next(dial for dial in dials if asked(dial)["request"].startswith("echo u"))
+    # With 20 bytes of IP and 8 of UDP.
+    assert len(asked(large)["request"]) + 28 == 1500
+    assert asked(large)["protocol"] == "udp"
+    body = json.dumps({"responses": [asked(large)["request"].removeprefix("echo ")]})
+    assert re.search(large["expect"], body.replace(" ", ""))
+    assert not re.search(large["expect"], '{"errors":["reading from udp connection failed"]}')
+
+
+def test_the_contract_asks_services_and_from_outside() -> None:
+    dials = contract_dials(SDN_PODS, SDN_SERVICES, "cluster.local", 1500, ("203.0.113.22", 18081))
+    hosts = {(asked(dial)["host"], asked(dial)["port"]) for dial in dials["services"]}
+    name = "sdn.shop.svc.cluster.local"
+    assert hosts == {("10.96.1.2", "80"), ("10.96.1.2", "81"), (name, "80"), (name, "81")}
+    assert re.search(dials["services"][0]["expect"], '{"responses":["sdn-two-node2"]}')
+    assert [dial["url"] for dial in dials["host_ports"]] == [
+        "http://198.51.100.21:18080/hostname",
+        "http://198.51.100.22:18080/hostname",
+    ]
+    masqueraded = '{"responses":["198.51.100.21"]}'
+    assert re.search(dials["outside"][0]["expect"], '{"responses":["10.244.21.4"]}')
+    assert not re.search(dials["outside"][0]["expect"], masqueraded)
+    assert re.search(dials["outside"][2]["expect"], "203.0.113.22:40001")
+    assert not re.search(dials["outside"][2]["expect"], "198.51.100.22:40001")
+
+
+def test_the_contract_needs_two_nodes() -> None:
+    with pytest.raises(ValueError, match="two test pods on each of two nodes, only on node1"):
+        contract_dials(SDN_PODS[:2], SDN_SERVICES, "cluster.local", 1500)
+
+
+def test_what_answers_outside_tells_the_address_and_ends(checkout: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, checkout / "roles/verify/files/answer.py", str(port), "60"])
+    try:
+        for path, code in (("/clientip", None), ("/end", 0)):
+            for _try in range(100):
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                        assert answer.read() == b"127.0.0.1"
+                    break
+                except urllib.error.URLError:
+                    time.sleep(0.1)
+            else:
+                pytest.fail("nothing answers")
+            assert code is None or process.wait(10) == code
+    finally:
+        process.kill()
+        process.wait()

@@ -70,8 +70,8 @@ def test_the_control_host_has_no_way_out(rack: dict[str, Any]) -> None:
 
 def test_every_port_of_the_switch_is_an_interface_in_its_namespace(rack: dict[str, Any]) -> None:
     interfaces = ends(rack, "tor")
-    assert {port["name"] for port in rack["ports"]} == set(interfaces) - {"vlan10", "vlan20", "uplink0"}
-    vlans = {port["name"]: port["tag"] for port in rack["ports"]}
+    assert {port["name"] for port in rack["switches"][0]["ports"]} == set(interfaces) - {"vlan10", "vlan20", "uplink0"}
+    vlans = {port["name"]: port["tag"] for port in rack["switches"][0]["ports"]}
     assert vlans["p-bmc"] == vlans["p-ctl-bmc"] == 10
     assert vlans["cp1-p1"] == vlans["node2-p2"] == vlans["p-ctl-node"] == 20
 
@@ -174,3 +174,57 @@ def test_a_bad_model_is_refused(settings: dict[str, Any]) -> None:
 def test_bmc_networks_hold_the_bmcs(rack: dict[str, Any]) -> None:
     for server in rack["servers"]:
         assert ipaddress.ip_address(server["bmc"]) in ipaddress.ip_network("192.0.2.0/24")
+
+
+@pytest.fixture(scope="module")
+def racks(checkout: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    return lab_layout(yaml.safe_load((checkout / "inventories/lab-fabric/site.yml").read_text()), settings)
+
+
+def test_switches_of_the_model_are_namespaces_and_cables_are_bridges(racks: dict[str, Any]) -> None:
+    assert {"tor1", "tor2", "spine1"} < set(racks["namespaces"])
+    assert set(ends(racks, "tor1")) == {"swp1", "swp2", "swp3", "swp49"}
+    cables = [set(bridge["members"]) for bridge in racks["network"]["bridges"] if bridge["name"] != "bmc"]
+    assert {"tor1-swp49", "spine1-swp1"} in cables
+    assert {"cp1-p1", "tor1-swp1"} in cables
+    assert {"node2-p2", "tor2-swp3"} in cables
+    assert len(cables) == 8
+    assert {member for cable in cables for member in cable} < set(ends(racks, "tor"))
+    sysctl = {space["name"]: space["sysctl"] for space in racks["network"]["namespaces"]}
+    assert sysctl["kiban-tor2"]["net.ipv4.conf.all.arp_ignore"] == "1"
+    assert "net.ipv4.ip_forward" not in sysctl["kiban-tor"]
+
+
+def test_the_control_host_and_the_outside_are_behind_the_spine(racks: dict[str, Any]) -> None:
+    assert ends(racks, "control") == {"bmc0": ["192.0.2.2/24"], "node0": ["203.0.113.18/29"]}
+    assert ends(racks, "uplink") == {"uplink0": ["203.0.113.22/29"]}
+    (spine,) = racks["switches"]
+    assert spine["ports"] == [{"name": "p-control", "tag": 30}, {"name": "p-uplink", "tag": 30}]
+    assert spine["netns"] == "kiban-spine1"
+    assert not spine["exclusive"], "what the playbook fabric makes there stays"
+    assert racks["network"]["routes"] == [
+        {"netns": "kiban-uplink", "to": "default", "via": "203.0.113.17"},
+        {"netns": "kiban-control", "to": "198.51.100.0/24", "via": "203.0.113.17"},
+    ]
+
+
+def test_daemons_of_several_switches_do_not_meet(racks: dict[str, Any]) -> None:
+    names = [daemon["name"] for daemon in racks["daemons"]]
+    assert len(set(names)) == len(names)
+    assert {"tor1-zebra", "tor2-zebra", "spine1-ovs-vswitchd", "tor1-lldpd", "libvirtd", "bmc-cp1"} <= set(names)
+    sockets = [daemon["ready_unix"] for daemon in racks["daemons"] if "ready_unix" in daemon]
+    assert len(set(sockets)) == len(sockets)
+
+
+def test_switches_that_the_lab_cannot_be_are_refused(checkout: Path, settings: dict[str, Any]) -> None:
+    data = yaml.safe_load((checkout / "inventories/lab-fabric/site.yml").read_text())
+    data["racks"][1]["switches"][0]["address"] = "192.0.2.5"
+    lost = copy.deepcopy(data)
+    lost["deploy"]["address"] = "203.0.113.200"
+    with pytest.raises(AnsibleFilterError, match="the lab has no place for the control host"):
+        lab_layout(lost, settings)
+    data["racks"][1]["switches"][0] |= {"os": "eos", "cables": {}}
+    for tor, number in ((0, 1), (1, 2)):
+        data["racks"][0]["switches"][tor]["cables"] = {"swp49": f"spine1:Ethernet{number}"}
+    with pytest.raises(AnsibleFilterError, match="switches run Linux, and spine1 do not"):
+        lab_layout(data, settings)
