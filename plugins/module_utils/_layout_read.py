@@ -171,7 +171,8 @@ class _Reader:
 
     def _content(self, node: str, head: bytes, mounts: Sequence[str]) -> _layout.Content | None:
         found = _disks._blkid(node, 0, 0)
-        if not found:
+        # Of a blank partition blkid tells its entry in the table, and no type.
+        if not found or found[0]["type"] == "unknown":
             return None
         kind, uuid = found[0]["type"], found[0]["uuid"]
         return _layout.Content(kind, uuid, self._ready(node, kind, head, bool(mounts)))
