@@ -91,7 +91,7 @@ def _array_create(step: Step, _key: str | None) -> None:
             run("mdadm", "--zero-superblock", member)
     level = str(step.args["level"])
     words = ["--run", f"--level={level}", f"--raid-devices={len(members)}", f"--metadata={step.args['metadata']}"]
-    words += [f"--uuid={step.args['uuid']}", f"--name={step.pool}", "--homehost=any"]
+    words += [f"--uuid={step.args['array']}", f"--name={step.pool}", "--homehost=any"]
     words.append("--bitmap=none" if level == "raid0" else "--bitmap=internal")
     run("mdadm", "--create", step.target, *words, *members)
     run("wipefs", "-a", "-q", _node(step))
@@ -100,7 +100,7 @@ def _array_create(step: Step, _key: str | None) -> None:
 def _array_assemble(step: Step, _key: str | None) -> None:
     members: Any = step.args["members"]
     _stop(step)
-    run("mdadm", "--assemble", step.target, "--run", f"--uuid={step.args['uuid']}", *members)
+    run("mdadm", "--assemble", step.target, "--run", f"--uuid={step.args['array']}", *members)
 
 
 def _stop(step: Step) -> None:
@@ -111,46 +111,38 @@ def _stop(step: Step) -> None:
 
 
 def _array_remove(step: Step, _key: str | None) -> None:
-    node = _array_node(step.target)
+    node = _node(step)
     run("mdadm", node, "--fail", "detached", "--remove", "detached")
     run("mdadm", node, "--remove", "failed")
 
 
 def _array_add(step: Step, _key: str | None) -> None:
-    run("mdadm", _array_node(step.target), "--add", str(step.args["member"]))
+    run("mdadm", _node(step), "--add", str(step.args["member"]))
 
 
 def _array_grow(step: Step, _key: str | None) -> None:
-    run("mdadm", "--grow", _array_node(step.target), "--size=max")
+    run("mdadm", "--grow", _node(step), "--size=max")
 
 
 def _uuid(step: Step) -> str:
-    return md_uuid(str(step.args["uuid"]))
+    return md_uuid(str(step.args["array"]))
 
 
 def _node(step: Step) -> str:
     node = running_arrays().get(_uuid(step))
     if node is None:
-        raise LayoutError(f"{step.target} does not run after it was made")
+        raise LayoutError(f"the array of pool {step.pool} does not run")
     return node
 
 
-def _array_node(path: str) -> str:
-    """udev makes the link /dev/md/NAME; where another array had the name at the start, its own has a suffix."""
-    for name in (path, f"{path}_0"):
-        if os.path.exists(name):
-            return name
-    raise LayoutError(f"{path} is not there: is the array running?")
-
-
 def _luks_format(step: Step, key: str | None) -> None:
-    run("wipefs", "-a", "-q", _device(step.target))
+    run("wipefs", "-a", "-q", _device(step))
     words = ["--type", "luks2", "--batch-mode", "--uuid", str(step.args["uuid"]), "--key-file=-"]
-    run("cryptsetup", "luksFormat", *words, _device(step.target), key=_needed(key, step))
+    run("cryptsetup", "luksFormat", *words, _device(step), key=_needed(key, step))
 
 
 def _luks_open(step: Step, key: str | None) -> None:
-    device, name = _device(str(step.args["device"])), os.path.basename(step.target)
+    device, name = _device(step, str(step.args["device"])), os.path.basename(step.target)
     run("cryptsetup", "open", "--type", "luks2", "--key-file=-", device, name, key=_needed(key, step))
 
 
@@ -166,13 +158,13 @@ def _needed(key: str | None, step: Step) -> str:
 
 def _group_create(step: Step, _key: str | None) -> None:
     pvs: Any = step.args["pvs"]
-    devices = [_device(pv) for pv in pvs]
+    devices = [_device(step, pv) for pv in pvs]
     run("wipefs", "-a", "-q", *devices)
     run("vgcreate", "-qq", "-y", step.target, *devices)
 
 
 def _group_extend(step: Step, _key: str | None) -> None:
-    device = _device(str(step.args["device"]))
+    device = _device(step, str(step.args["device"]))
     run("wipefs", "-a", "-q", device)
     run("vgextend", "-qq", "-y", step.target, device)
 
@@ -182,7 +174,7 @@ def _group_activate(step: Step, _key: str | None) -> None:
 
 
 def _pv_resize(step: Step, _key: str | None) -> None:
-    run("pvresize", "-qq", "-y", _device(step.target))
+    run("pvresize", "-qq", "-y", _device(step))
 
 
 def _lv_create(step: Step, _key: str | None) -> None:
@@ -213,7 +205,7 @@ def _lv_extend(step: Step, _key: str | None) -> None:
 
 
 def _mkfs(step: Step, _key: str | None) -> None:
-    kind, device = str(step.args["type"]), _device(step.target)
+    kind, device = str(step.args["type"]), _device(step)
     run("wipefs", "-a", "-q", device)
     if kind == "xfs":
         run("mkfs.xfs", "-q", "-f", "-m", f"uuid={step.args['uuid']}", device)
@@ -231,8 +223,8 @@ def _fs_grow(step: Step, _key: str | None) -> None:
         run("xfs_growfs", "-d", str(step.args["mount"]))
         return
     if step.args["mount"] is None:
-        run("e2fsck", "-fp", _device(step.target), accept=(0, 1))
-    run("resize2fs", _device(step.target))
+        run("e2fsck", "-fp", _device(step), accept=(0, 1))
+    run("resize2fs", _device(step))
 
 
 def _fstab(step: Step, _key: str | None) -> None:
@@ -254,11 +246,12 @@ def _mount(step: Step, _key: str | None) -> None:
     # Nothing shall fill the root file system while this one is missing.
     with contextlib.suppress(OSError):
         _disk_claim._immutable(path, True)
-    run("mount", "-t", str(step.args["type"]), "-o", "noatime", _device(step.target), path)
+    run("mount", "-t", str(step.args["type"]), "-o", "noatime", _device(step), path)
 
 
-def _device(path: str) -> str:
-    return _array_node(path) if path.startswith("/dev/md/") else path
+def _device(step: Step, path: str | None = None) -> str:
+    path = path or step.target
+    return _node(step) if path.startswith("/dev/md/") else path
 
 
 _STEPS: dict[str, Callable[[Step, str | None], None]] = {

@@ -108,7 +108,9 @@ class _Plan:
         ]
 
     def _step(self, kind: str, target: str, words: str, **args: object) -> Step:
-        return Step(kind, self.pool.name, target, words, args)
+        # Arrays are found by UUID: another one may have the name.
+        array = {"array": made_uuid(self.id, "array")} if self.pool.level else {}
+        return Step(kind, self.pool.name, target, words, {**array, **args})
 
     # Disks
 
@@ -135,7 +137,7 @@ class _Plan:
     # md
 
     def _array(self, parts: list[str]) -> tuple[list[Step], list[str]]:
-        path, want = array_path(self.pool.name), made_uuid(self.id, "array")
+        path = array_path(self.pool.name)
         array = self.facts.arrays.get(self.pool.name) if self.ours else None
         for disk in self.ours:
             held = self._content(disk.part)
@@ -152,7 +154,6 @@ class _Plan:
                     "array_create",
                     path,
                     words,
-                    uuid=want,
                     level=self.pool.level,
                     metadata=self.pool.metadata,
                     members=tuple(parts),
@@ -163,7 +164,7 @@ class _Plan:
             if not known:
                 raise Refused(f"the array is gone: {', '.join(disk.part for disk in self.ours)} hold no member of it")
             words = f"assemble {path} of {', '.join(known)}"
-            return [self._step("array_assemble", path, words, uuid=want, members=tuple(known))], [path]
+            return [self._step("array_assemble", path, words, members=tuple(known))], [path]
         return self._members(array, path, parts), [path]
 
     def _level(self, array: Array) -> bool:
@@ -243,6 +244,8 @@ class _Plan:
             raise Refused(f"the volume group {name} is gone from {', '.join(devices)}")
         if group.missing:
             raise Refused(f"{group.missing} physical volumes of {name} are missing: put the disks back")
+        if others := sorted(set(group.pvs) - set(devices)):
+            raise Refused(f"the volume group {name} is also on {', '.join(others)}, which is not of this pool")
         if any(not lv.active for lv in group.lvs.values()):
             return [self._step("group_activate", name, f"activate volume group {name}")], devices
         steps = []

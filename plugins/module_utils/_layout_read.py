@@ -106,7 +106,7 @@ class _Reader:
         for pool in self.pools:
             count = 0 if pool.level else len(pool.disks)
             for number in [None, *range(count)] if pool.luks else []:
-                self._device(_layout.mapping_path(pool.name, number))
+                self._mapping(_layout.mapping_path(pool.name, number))
         groups = self._groups() if any(pool.volumes for pool in self.pools) else {}
         lines = [line.split() for line in _text(fstab).splitlines() if not line.lstrip().startswith("#")]
         return _layout.Facts(
@@ -118,8 +118,11 @@ class _Reader:
             taken=_mounted(),
         )
 
-    def _pool_of(self, disk: str) -> _layout.Pool | None:
-        return next((pool for pool in self.pools if disk in pool.disks), None)
+    def _mapping(self, name: str) -> None:
+        """A container counts only if it is on a device of ours: another one may have the name."""
+        base = os.path.basename(os.path.realpath(name))
+        if {f"/dev/{below}" for below in _listed(f"/sys/block/{base}/slaves")} & set(self.names):
+            self._device(name)
 
     def _disk(self, record: dict[str, Any]) -> None:
         path, serial = record["path"], record["serial_number"]
@@ -168,7 +171,8 @@ class _Reader:
 
     def _content(self, node: str, head: bytes, mounts: Sequence[str]) -> _layout.Content | None:
         found = _disks._blkid(node, 0, 0)
-        if not found:
+        # Of a blank partition blkid tells its entry in the table, and no type.
+        if not found or found[0]["type"] == "unknown":
             return None
         kind, uuid = found[0]["type"], found[0]["uuid"]
         return _layout.Content(kind, uuid, self._ready(node, kind, head, bool(mounts)))

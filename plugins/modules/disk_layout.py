@@ -214,8 +214,12 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     with contextlib.ExitStack() as stack, _named(done):
         records = _disks.list_disks()
         serials = {serial for pool in pools for serial in pool.disks}
-        for path in sorted(record["path"] for record in records if record["serial_number"] in serials):
-            stack.enter_context(_disks.locked(path, PATIENCE))
+        mine = [record for record in records if record["serial_number"] in serials]
+        for record in sorted(mine, key=lambda each: str(each["path"])):
+            stack.enter_context(_disks.locked(record["path"], PATIENCE))
+            # A table that a killed run wrote and did not get to announce.
+            if [part["label"] for part in record["partitions"]] == [_layout_read.LABEL]:
+                _disks.show_partitions(record)
         before: list[_layout.Step] = []
         for _round in range(ROUNDS):
             steps = decide(params, pools, new_id)

@@ -231,7 +231,7 @@ def refused() -> Any:
 
 
 def killed(seconds: float, alone: bool, *pools: dict[str, Any]) -> bool:
-    """Lays out in a child and kills it after some time, with its tools or alone; whether it was still at work."""
+    """Lays out in a child and kills it some seconds after its first step began; whether it was still at work."""
     put("/run/t/now", "reading")
     child = os.fork()
     if child == 0:
@@ -252,10 +252,13 @@ def killed(seconds: float, alone: bool, *pools: dict[str, Any]) -> bool:
             print(exc, file=sys.stderr, flush=True)
         finally:
             os._exit(status)
-    end, done, status = time.monotonic() + seconds, 0, 0
-    while not done and time.monotonic() < end:
+    end, done, status = 0.0, 0, 0
+    while not done and not (end and time.monotonic() > end):
         time.sleep(0.02)
         done, status = os.waitpid(child, os.WNOHANG)
+        # Before the first step it only reads.
+        if not end and get("/run/t/now") not in ("", "reading"):
+            end = time.monotonic() + seconds
     if not done:
         (os.kill if alone else os.killpg)(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
@@ -270,7 +273,7 @@ def kills() -> Any:
     volumes.append(volume("db", 400, type="thin", thin_pool="store", filesystem="xfs", mount="/srv/db"))
     here = pool("slow", "DATA-SATA", "DATA-NVME", raid="raid1", luks=CONFIG.get("luks", True), volumes=volumes)
     while len(hits) < 20:
-        if killed(dice.uniform(0.1, CONFIG.get("window", 20)), dice.random() < 0.3, here):
+        if killed(dice.uniform(0, CONFIG.get("window", 20)), dice.random() < 0.3, here):
             hits.append(get("/run/t/now"))
             print(len(hits), hits[-1], file=sys.stderr, flush=True)
             continue

@@ -121,7 +121,7 @@ class Host:
     def _array_create(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         members = args["members"][:1] if half else args["members"]
         for member in members:
-            self.contents[member] = Content("linux_raid_member", args["uuid"])
+            self.contents[member] = Content("linux_raid_member", args["array"])
         size = min(self.size(member) for member in args["members"]) - MIB
         # udev may have put together what there is of it.
         states = dict.fromkeys(members, "active")

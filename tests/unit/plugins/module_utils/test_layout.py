@@ -212,6 +212,10 @@ def failed_member(here: Host) -> None:
     here.arrays["fast"] = replace(here.arrays["fast"], members=members)
 
 
+def other_group(here: Host) -> None:
+    here.groups["fast"] = replace(here.groups["fast"], pvs={"/dev/z1": MIB, **here.groups["fast"].pvs})
+
+
 def lost_disk(here: Host) -> None:
     here.groups["fast"] = replace(here.groups["fast"], missing=1)
 
@@ -225,6 +229,7 @@ def lost_disk(here: Host) -> None:
         (no_group, "the volume group fast is gone"),
         (no_container, "the LUKS container is gone"),
         (failed_member, "/dev/a1 failed in /dev/md/fast"),
+        (other_group, "is also on /dev/z1"),
         (lost_disk, "1 physical volumes of fast are missing"),
     ],
 )
