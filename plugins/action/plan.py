@@ -187,7 +187,7 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
 
     with ThreadPoolExecutor(max_workers=5) as pool:
         hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
-        bmcs = pool.submit(read_bmcs, options)
+        bmcs = pool.submit(read_bmcs, options, with_firmware(site))
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
         there = pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
@@ -197,6 +197,11 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         return SiteState(
             bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases, strangers=strangers.result()
         )
+
+
+def with_firmware(site: Site) -> set[str]:
+    """Servers whose profile states versions of firmware."""
+    return {server.name for server in site.servers if site.profiles[server.profile].firmware}
 
 
 def _elsewhere(site: Site) -> list[str]:

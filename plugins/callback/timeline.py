@@ -12,7 +12,8 @@ short_description: Timeline of a run as JSON lines
 version_added: 0.1.0
 description:
   - Appends one JSON object a finished task and host to a file.
-  - It holds no task arguments and no results, so no secrets.
+  - It holds no task arguments and no results, so no secrets. C(start) and C(end) are seconds since the epoch; C(cpu)
+    are seconds of processor time that the run and its ended children have taken until then.
   - Does nothing when no file is set.
 author:
   - The kiban.baremetal contributors (@kiban)
@@ -33,6 +34,7 @@ EXAMPLES = r"""
 """
 
 import json
+import os
 import time
 from typing import Any
 
@@ -85,6 +87,7 @@ class CallbackModule(CallbackBase):
             "status": status,
             "start": round(began, 3),
             "end": round(time.time(), 3),
+            "cpu": round(sum(os.times()[:4]), 2),
         }
         with open(path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(entry) + "\n")

@@ -16,24 +16,21 @@ try:
     from ..plugin_utils._fabric.derive import intent
     from ..plugin_utils._fabric.drivers import render
     from ..plugin_utils._fabric.intent import FabricError
-    from ..plugin_utils._site.load import load_site
-    from ..plugin_utils._site.model import Site, SiteError
+    from ..plugin_utils._play import site_of_input
+    from ..plugin_utils._site.model import Site
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
     IMPORT_ERROR = None
 
 
-def _site(data: Mapping[str, Any]) -> Site:
+def _site(data: Mapping[str, Any] | str) -> Site:
     if IMPORT_ERROR is not None:
         raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
-    try:
-        return load_site(data)
-    except SiteError as exc:
-        raise AnsibleFilterError(f"not a site model: {exc}") from exc
+    return site_of_input(data)
 
 
-def switch_config(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+def switch_config(data: Mapping[str, Any] | str, name: str) -> dict[str, Any]:
     site = _site(data)
     try:
         wanted = intent(site, name)
@@ -45,7 +42,7 @@ def switch_config(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def cabling_faults(
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | str,
     heard: Mapping[str, Sequence[Mapping[str, Any]] | None],
     silent: Iterable[str] = (),
     macs: Mapping[str, Sequence[str]] | None = None,

@@ -36,6 +36,17 @@ def select_disks(
         raise AnsibleFilterError(f"select_disks: {error}") from error
 
 
+def match_drives(records: Sequence[Mapping[str, Any]], drives: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(
+            f"match_drives needs a Python library that is missing: {IMPORT_ERROR}"
+        ) from IMPORT_ERROR
+    try:
+        return disks.match_drives(records, drives)
+    except (TypeError, AttributeError) as error:
+        raise AnsibleFilterError(f"match_drives needs two lists of records: {error}") from error
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"select_disks": select_disks}
+        return {"match_drives": match_drives, "select_disks": select_disks}

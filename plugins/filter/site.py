@@ -12,9 +12,9 @@ from ansible.errors import AnsibleFilterError
 
 try:
     from ..plugin_utils._drivers import cluster_dns
+    from ..plugin_utils._play import site_of_input
     from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
-    from ..plugin_utils._site.load import load_site
-    from ..plugin_utils._site.model import Server, Site, SiteError
+    from ..plugin_utils._site.model import Server, Site
     from ..plugin_utils._site.render import file_mode, node_files
     from ..plugin_utils._site.stages import node_labels
 except ImportError as error:
@@ -23,16 +23,13 @@ else:
     IMPORT_ERROR = None
 
 
-def _site(data: Mapping[str, Any]) -> Site:
+def _site(data: Mapping[str, Any] | str) -> Site:
     if IMPORT_ERROR is not None:
         raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
-    try:
-        return load_site(data)
-    except SiteError as exc:
-        raise AnsibleFilterError(f"not a site model: {exc}") from exc
+    return site_of_input(data)
 
 
-def _server(data: Mapping[str, Any], name: str) -> tuple[Site, Server]:
+def _server(data: Mapping[str, Any] | str, name: str) -> tuple[Site, Server]:
     site = _site(data)
     return site, _find(site, name)
 
@@ -44,22 +41,22 @@ def _find(site: Site, name: str) -> Server:
         raise AnsibleFilterError(f"the site has no server '{name}'") from exc
 
 
-def kubeadm_init_config(data: Mapping[str, Any], name: str, image_tags: Mapping[str, str] | None = None) -> str:
+def kubeadm_init_config(data: Mapping[str, Any] | str, name: str, image_tags: Mapping[str, str] | None = None) -> str:
     site, server = _server(data, name)
     return init_config(site, server, image_tags or {})
 
 
-def kubeadm_join_config(data: Mapping[str, Any], name: str, token: str) -> str:
+def kubeadm_join_config(data: Mapping[str, Any] | str, name: str, token: str) -> str:
     site, server = _server(data, name)
     return join_config(site, server, token)
 
 
-def kubeadm_patches(data: Mapping[str, Any], name: str) -> dict[str, str]:
+def kubeadm_patches(data: Mapping[str, Any] | str, name: str) -> dict[str, str]:
     site, server = _server(data, name)
     return patches(site) if "control_plane" in server.roles else join_patches(site)
 
 
-def server_files(data: Mapping[str, Any], name: str, authorized_key: str) -> list[dict[str, str]]:
+def server_files(data: Mapping[str, Any] | str, name: str, authorized_key: str) -> list[dict[str, str]]:
     files = node_files(*_server(data, name), authorized_key)
     return [{"path": path, "content": content, "mode": file_mode(path)} for path, content in files.items()]
 
@@ -80,11 +77,11 @@ def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     return {name: known[name] for name in names}
 
 
-def cluster_dns_manifests(data: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cluster_dns_manifests(data: Mapping[str, Any] | str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cluster_dns.manifests(_site(data), _references(manifest, ["coredns"])["coredns"])
 
 
-def node_label_manifests(data: Mapping[str, Any], names: list[str]) -> list[dict[str, Any]]:
+def node_label_manifests(data: Mapping[str, Any] | str, names: list[str]) -> list[dict[str, Any]]:
     """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
     site = _site(data)
     servers = [_find(site, name) for name in names]

@@ -20,8 +20,8 @@ description:
   - The switches of the file are hosts too, in C(switches) and C(switches_<os>). They have C(ansible_host), their
     management address, and C(kiban_switch). How to log in to them belongs in the variables of these groups.
   - Each host has C(ansible_host), its node address, and C(kiban_server), everything about the server in resolved form.
-  - Group C(all) has C(kiban_site), the whole model in normal form, C(kiban_work), the work directory, and
-    C(kiban_site_dir), the directory of this site in it.
+  - Group C(all) has C(kiban_site), the whole model in normal form, C(kiban_site_json), the same as one text for this
+    collection's filters, C(kiban_work), the work directory, and C(kiban_site_dir), the directory of this site in it.
   - Group C(servers) has the variables for SSH. Host keys are always checked, against the known hosts of the site only,
     under the name of the server.
   - Texts of the file are data. They are never evaluated as templates.
@@ -83,7 +83,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 
 try:
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.check_servers import group_name
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site, site_text
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site, SiteError, Switch
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plain import parse
     from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
@@ -138,7 +138,12 @@ class InventoryModule(BaseInventoryPlugin):
         for group in [group_name("profile", profile) for profile in site.profiles]:
             self.inventory.add_group(group)
         site_dir = _site_dir(site, work)
-        for name, value in {"kiban_site": site_vars(site), "kiban_work": work, "kiban_site_dir": site_dir}.items():
+        for name, value in {
+            "kiban_site": site_vars(site),
+            "kiban_site_json": site_text(site),
+            "kiban_work": work,
+            "kiban_site_dir": site_dir,
+        }.items():
             self.inventory.set_variable("all", name, value)
         for name, value in {
             "ansible_user": "root",

@@ -25,13 +25,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_wipe, _disks, _gpt
 from ansible_collections.kiban.baremetal.plugins.module_utils._disks import MIB
 
 __all__ = ["Claim", "ClaimError", "Host", "Release", "decide", "decide_release", "directory_name"]
 
-# Every signature that any tool looks for is this near to an end of a disk or partition.
-_EDGE = 8 * MIB
 _MIN_SIZE = 64 * MIB
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
@@ -69,6 +67,7 @@ class Claim:
     action: str
     mount: bool
     fstab: bool
+    wipe: _disk_wipe.Wipe | None = None
 
     @property
     def serial(self) -> str:
@@ -81,11 +80,14 @@ class Claim:
     def words(self) -> str:
         """What will be done, for a person."""
         words = {"format": ["partition", "make file system"], "make": ["make file system"], "accept": ["record"]}
-        found = [*words.get(self.action, []), *(["add to fstab"] if self.fstab else [])]
+        found = [self.wipe.words()] if self.wipe else []
+        found += [*words.get(self.action, []), *(["add to fstab"] if self.fstab else [])]
         return ", ".join([*found, *(["mount"] if self.mount else [])]) or "nothing"
 
-    def apply(self, host: Host) -> None:
-        """Does it. The disk is locked, and this was decided under that lock."""
+    def apply(self, host: Host, wiped: Callable[[dict[str, Any]], None]) -> None:
+        """Does it. The disk is locked, and this was decided under that lock. wiped gets the record of a wipe."""
+        if self.wipe:
+            wiped(self.wipe.apply(self.site))
         if self.action == "format":
             _partition_disk(self.record, self.site)
         elif self.changed:
@@ -135,6 +137,7 @@ def decide(
     site: str,
     mount_base: str,
     host: Host,
+    method: str = "signatures",
 ) -> tuple[list[Claim], list[str]]:
     """What to do for each disk, and why others are refused. Nothing is written."""
     claims, refused, named = [], [], set(wipe)
@@ -146,8 +149,9 @@ def decide(
         try:
             record = _disks.select_disk(records, serial)
             action = _action(record, serial in named, site, records)
-            claims.append(_claim(record, os.path.join(mount_base, name), action, site, host))
-        except (_disks.DiskError, ClaimError) as exc:
+            wiping = _wipe(record, method if serial in named else None, records) if action == "format" else None
+            claims.append(_claim(record, os.path.join(mount_base, name), action, site, host, wiping))
+        except (_disks.DiskError, _disk_wipe.WipeError, ClaimError) as exc:
             refused.append(f"disk {serial}: {exc}")
     return claims, refused
 
@@ -183,6 +187,15 @@ def _action(record: dict[str, Any], may_wipe: bool, site: str, records: Sequence
     return "format"
 
 
+def _wipe(record: dict[str, Any], method: str | None, records: Sequence[dict[str, Any]]) -> _disk_wipe.Wipe | None:
+    """How a disk that is made anew is wiped before; method is none where it was not named."""
+    begun = (record["kiban"] or {}).get("wipe")
+    method = method or (begun if begun in _disk_wipe.METHODS else None)
+    if method is None or (method == "signatures" and not begun and not _disks.not_blank(record)):
+        return None
+    return _disk_wipe.decide(record, method, records)
+
+
 def _own_action(record: dict[str, Any], may_wipe: bool) -> str:
     """A disk with our mark for this site."""
     mark, path = record["kiban"], record["path"]
@@ -212,13 +225,15 @@ def _own_action(record: dict[str, Any], may_wipe: bool) -> str:
     )
 
 
-def _claim(record: dict[str, Any], path: str, action: str, site: str, host: Host) -> Claim:
+def _claim(
+    record: dict[str, Any], path: str, action: str, site: str, host: Host, wiping: _disk_wipe.Wipe | None
+) -> Claim:
     """Adds what is missing on the host side to a decided disk."""
     mounted = _mounted(host, path)
     if action != "none":
         if mounted:
             raise ClaimError(f"{path} is taken: {mounted} is mounted there")
-        return Claim(record, path, site, action, mount=True, fstab=True)
+        return Claim(record, path, site, action, mount=True, fstab=True, wipe=wiping)
     part = record["partitions"][0]
     node = _node(record["path"], part["number"])
     if mounted and os.path.realpath(mounted) != os.path.realpath(node):
@@ -235,16 +250,16 @@ def _partition_disk(record: dict[str, Any], site: str) -> None:
     try:
         size = _disks.device_size(fd)
         mark = _disks.record_bytes(_disks.CLAIM_MARK, claim)
-        _put(fd, 0, mark)
-        _put(fd, len(mark), bytes(_EDGE - len(mark)))
-        _put(fd, size - _EDGE, bytes(_EDGE))
+        _disk_wipe.put(fd, 0, mark)
+        _disk_wipe.put(fd, len(mark), bytes(_disk_wipe.EDGE - len(mark)))
+        _disk_wipe.put(fd, size - _disk_wipe.EDGE, bytes(_disk_wipe.EDGE))
         table = _gpt.new_table(size, block, _disks.DATA_LABEL, str(uuid.uuid4()), str(uuid.uuid4()))
         layout = table.layout()
         state = {**claim, "disk": table.disk_uuid, "fs": str(uuid.uuid4()), "formatted": False}
-        _put(fd, *layout.backup)
-        _put(fd, *layout.primary)
-        _put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
-        _put(fd, *layout.protective_mbr)
+        _disk_wipe.put(fd, *layout.backup)
+        _disk_wipe.put(fd, *layout.primary)
+        _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
+        _disk_wipe.put(fd, *layout.protective_mbr)
         _disks.reread_partitions(path, fd)
     finally:
         os.close(fd)
@@ -281,7 +296,7 @@ def _set_formatted(record: dict[str, Any]) -> None:
         return
     fd = os.open(now["path"], os.O_RDWR | os.O_CLOEXEC)
     try:
-        _put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, data))
+        _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, data))
     finally:
         os.close(fd)
 
@@ -315,14 +330,6 @@ def _is_device(path: str) -> bool:
 
 def _node(disk: str, number: int) -> str:
     return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
-
-
-def _put(fd: int, offset: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
-    os.fsync(fd)
 
 
 def _mounted(host: Host, path: str) -> str | None:

@@ -134,6 +134,11 @@ def in_use(record: dict[str, Any]) -> list[str]:
         reasons.append(f"{record['path']} is in use: held by {', '.join(record['holders'])}")
     if record["read_only"]:
         reasons.append(f"{record['path']} is read-only")
+    if not reasons and _kept(record["path"]):
+        reasons.append(
+            f"{record['path']} is in use: the kernel gives it to nobody else (a mount in another namespace, or a "
+            f"program that holds it). See: lsof {record['path']}"
+        )
     return reasons
 
 
@@ -287,6 +292,7 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         "name": name,
         "path": os.path.join(system.dev, name),
         "by_path": _by_path(system, name),
+        **_place(system, base, real),
         "serial_number": _serial(system, base),
         "wwn": _attr(base, "wwid") or _attr(base, "device/wwid"),
         "model": _attr(base, "device/model"),
@@ -294,6 +300,7 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         "protocol": protocol,
         "media_type": media,
         "logical_block_bytes": int(_attr(base, "queue/logical_block_size") or 512),
+        "physical_block_bytes": int(_attr(base, "queue/physical_block_size") or 0) or None,
         "removable": _attr(base, "removable") == "1",
         "read_only": _attr(base, "ro") == "1",
         "discard": int(_attr(base, "queue/discard_max_bytes") or 0) > 0,
@@ -352,6 +359,21 @@ def _by_path(system: System, name: str) -> str | None:
             if os.path.basename(os.path.realpath(os.path.join(directory, link))) == name:
                 return os.path.join(directory, link)
     return None
+
+
+def _place(system: System, base: str, real: str) -> dict[str, str | None]:
+    """Where a person finds the disk: an enclosure's bay by SCSI Enclosure Services, or a PCI slot."""
+    for name in _list(base, "device"):
+        if name.startswith("enclosure_device:"):
+            bay = os.path.realpath(os.path.join(base, "device", name))
+            enclosure = _attr(bay, "..", "id") or os.path.basename(os.path.dirname(bay))
+            return {"enclosure": enclosure, "slot": _attr(bay, "slot") or name.partition(":")[2].strip()}
+    slots = os.path.join(system.sys, "bus/pci/slots")
+    for slot in sorted(_list(slots)) if "/nvme/" in real else ():
+        # The address of a slot has no function: 0000:3b:00
+        if (address := _attr(slots, slot, "address")) and f"/{address}." in real:
+            return {"enclosure": None, "slot": slot}
+    return {"enclosure": None, "slot": None}
 
 
 def _add_content(system: System, records: list[dict[str, Any]]) -> None:
@@ -445,7 +467,7 @@ def _mark(record: dict[str, Any], head: bytes, table: _gpt.Table | None) -> dict
 
 
 def _own(purpose: str, complete: bool, data: dict[str, Any], part_uuid: str | None = None) -> dict[str, Any]:
-    known = {key: data.get(key) for key in ("image_id", "token", "site", "disk", "fs", "formatted")}
+    known = {key: data.get(key) for key in ("image_id", "token", "site", "disk", "fs", "formatted", "wipe")}
     return {"purpose": purpose, "complete": complete, "uuid": part_uuid, **known}
 
 
@@ -504,6 +526,16 @@ def _describe(sig: dict[str, Any]) -> str:
     if sig["type"] == "unreadable":
         return f"what cannot be read ({sig['label'] or 'read error'})"
     return f"{sig['type']}{' labelled ' + repr(sig['label']) if sig['label'] else ''}"
+
+
+def _kept(path: str) -> bool:
+    """Whether something holds a disk or a part of it that /sys and /proc do not show."""
+    try:
+        if stat.S_ISBLK(os.stat(path).st_mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_EXCL))
+    except OSError as exc:
+        return exc.errno == errno.EBUSY
+    return False
 
 
 def _ends(path: str) -> tuple[bytes, bytes]:

@@ -44,6 +44,24 @@ options:
     type: list
     elements: str
     default: []
+  wipe_method:
+    description:
+      - How a disk that is named in O(wipe) is wiped before it is made anew. Whether each disk offers it is found out
+        before the first write; one that does not is refused.
+      - V(signatures) writes zeros to both ends, where every tool looks. What is between them stays.
+      - V(discard) tells the disk to forget all blocks. Fails if a sample of them still holds what it held.
+      - V(overwrite) writes zeros to all of the disk and reads them back, which takes hours on a large one.
+      - V(nvme_format) has an NVMe disk erase its user data, by its key where it has one. V(nvme_sanitize) also erases
+        what the disk keeps in reserve. Refused where that would reach other namespaces.
+      - V(ata_secure_erase) has a SATA disk erase itself. Needs C(hdparm).
+    type: str
+    choices: [signatures, discard, overwrite, nvme_format, nvme_sanitize, ata_secure_erase]
+    default: signatures
+  wipe_log:
+    description:
+      - A file on the host that gets a line of JSON for each disk that was wiped, the same as in RV(wiped). Its
+        directory must be there.
+    type: path
   site:
     description: Name of the site that the disks belong to. Required for O(state=present).
     type: str
@@ -63,6 +81,14 @@ EXAMPLES = r"""
   kiban.baremetal.disk_claim:
     site: lab
     disks: [DATA-NODE1-1, DATA-NODE1-2]
+
+- name: Claim a disk that came from elsewhere, and keep proof that its data are gone
+  kiban.baremetal.disk_claim:
+    site: lab
+    disks: [DATA-NODE1-3]
+    wipe: [DATA-NODE1-3]
+    wipe_method: overwrite
+    wipe_log: /var/log/kiban-wiped.jsonl
 
 - name: Forget one before it is pulled
   kiban.baremetal.disk_claim:
@@ -90,6 +116,28 @@ disks:
       description: What was done or, in check mode, would be.
       type: str
       sample: partition, make file system, add to fstab, mount
+wiped:
+  description:
+    - A record of each disk that was wiped, with serial_number, model, wwn, path, protocol, capacity_bytes, method,
+      detail (the command), started and finished (UTC), bytes (how many were asked to go) and verified (what was read
+      back).
+    - Empty in check mode.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - serial_number: DATA-NODE1-3
+      model: QEMU HARDDISK
+      wwn: null
+      path: /dev/sda
+      protocol: SATA
+      capacity_bytes: 100663296
+      method: overwrite
+      detail: zeros
+      started: "2026-01-31T09:00:00Z"
+      finished: "2026-01-31T09:00:02Z"
+      bytes: 100663296
+      verified: all 100663296 bytes but our mark in the first 512 read back as zeros
 refused:
   description: A reason for each disk that was refused.
   returned: failure
@@ -102,12 +150,13 @@ done:
   elements: str
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disks
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disk_wipe, _disks
 
 HOST = _disk_claim.Host()
 # A process that outlived its killed run is waited for this long (seconds).
@@ -117,18 +166,30 @@ PATIENCE = 600.0
 class Failure(Exception):
     """The end, with what is known."""
 
-    def __init__(self, message: str, refused: Sequence[str] = (), done: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        refused: Sequence[str] = (),
+        done: Sequence[str] = (),
+        wiped: Sequence[dict[str, Any]] = (),
+    ) -> None:
         super().__init__(message)
         self.refused = list(refused)
         self.done = list(done)
+        self.wiped = list(wiped)
 
 
 def decide(params: dict[str, Any], disks: Sequence[str]) -> tuple[list[_disk_claim.Claim], list[str]]:
     records = _disks.list_disks()
-    return _disk_claim.decide(records, disks, params["wipe"], params["site"], params["mount_base"], HOST)
+    where, method = params["mount_base"], params["wipe_method"]
+    return _disk_claim.decide(records, disks, params["wipe"], params["site"], where, HOST, method)
 
 
-def apply(params: dict[str, Any], step: _disk_claim.Claim | _disk_claim.Release) -> None:
+def apply(
+    params: dict[str, Any],
+    step: _disk_claim.Claim | _disk_claim.Release,
+    wiped: Callable[[dict[str, Any]], None],
+) -> None:
     if isinstance(step, _disk_claim.Release):
         step.apply(HOST)
         return
@@ -137,28 +198,39 @@ def apply(params: dict[str, Any], step: _disk_claim.Claim | _disk_claim.Release)
         again, refused = decide(params, [step.serial])
         if refused:
             raise _disk_claim.ClaimError(refused[0])
-        again[0].apply(HOST)
+        again[0].apply(HOST, wiped)
 
 
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     steps: list[_disk_claim.Claim] | list[_disk_claim.Release]
     if params["state"] == "present":
+        log = params["wipe_log"]
+        if log and not os.access(os.path.dirname(os.path.abspath(log)), os.W_OK):
+            raise Failure(f"Nothing was touched. wipe_log {log} cannot be written: its directory must be there")
         steps, refused = decide(params, params["disks"])
         if refused:
             raise Failure("Nothing was touched. " + ". ".join(refused), refused)
     else:
         steps = _disk_claim.decide_release(params["disks"], params["mount_base"], HOST)
     done: list[str] = []
+    records: list[dict[str, Any]] = []
+
+    def wiped(record: dict[str, Any]) -> None:
+        records.append(record)
+        if params["wipe_log"]:
+            _disk_wipe.write_log(params["wipe_log"], record)
+
     for step in steps if not check_mode else []:
         try:
             if step.changed:
-                apply(params, step)
+                apply(params, step, wiped)
                 done.append(f"{step.serial}: {step.words()}")
-        except (_disks.DiskError, _disk_claim.ClaimError, OSError) as exc:
+        except (_disks.DiskError, _disk_claim.ClaimError, _disk_wipe.WipeError, OSError) as exc:
             raise Failure(
                 f"disk {step.serial}, while doing: {step.words()}: {exc}. "
                 f"Done before: {'; '.join(done) or 'nothing'}. Run again when the cause is mended",
                 done=done,
+                wiped=records,
             ) from exc
     return {
         "changed": any(step.changed for step in steps),
@@ -171,6 +243,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             }
             for step in steps
         ],
+        "wiped": records,
         "diff": {"before": "", "after": "".join(f"{step.serial}: {step.words()}\n" for step in steps if step.changed)},
     }
 
@@ -181,6 +254,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "disks": {"type": "list", "elements": "str", "required": True},
             "wipe": {"type": "list", "elements": "str", "default": []},
+            "wipe_method": {"type": "str", "choices": list(_disk_wipe.METHODS), "default": "signatures"},
+            "wipe_log": {"type": "path"},
             "site": {"type": "str"},
             "mount_base": {"type": "path", "default": "/var/lib/kiban/local"},
         },
@@ -190,9 +265,9 @@ def main() -> None:
     try:
         result = run(module.params, module.check_mode)
     except Failure as exc:
-        module.fail_json(msg=str(exc), refused=exc.refused, done=exc.done)
+        module.fail_json(msg=str(exc), refused=exc.refused, done=exc.done, wiped=exc.wiped)
     except (_disks.DiskError, OSError) as exc:
-        module.fail_json(msg=str(exc), refused=[], done=[])
+        module.fail_json(msg=str(exc), refused=[], done=[], wiped=[])
     module.exit_json(**result)
 
 

@@ -23,6 +23,12 @@ options:
   serial_number:
     description: Only the disk with this serial number; it is an error if there is none, or more than one.
     type: str
+  smartctl:
+    description:
+      - Also runs C(smartctl) of smartmontools on each disk, which must be installed. It knows temperature, hours and
+        counters of SATA and SAS disks that are null without it.
+    type: bool
+    default: false
 seealso:
   - module: kiban.baremetal.disk_claim
   - module: kiban.baremetal.image_write
@@ -56,6 +62,21 @@ disks:
     by_path:
       description: Stable link by the place that the disk is plugged in, if C(udevd) runs.
       type: str
+    enclosure:
+      description: Logical identifier of the enclosure that the disk is in, if that speaks SCSI Enclosure Services.
+      type: str
+      sample: "0x500304801f3c5abf"
+    slot:
+      description: Number or name of the enclosure's bay, for NVMe of the PCI slot; null where nothing states it.
+      type: str
+      sample: "5"
+    health:
+      description:
+        - What the disk says of itself, with status (V(ok), V(warning) or V(failing)), problems (phrases),
+          temperature_celsius, power_on_hours, wear_percent (of the writes that it is made for; may be more than 100)
+          and media_errors; null each where the disk does not say.
+        - Null where the disk cannot be asked, such as a virtual one or one behind a RAID controller.
+      type: dict
     serial_number:
       description: Serial number, the same as the BMC reports.
       type: str
@@ -76,6 +97,11 @@ disks:
       type: str
     logical_block_bytes:
       description: Smallest unit of access in bytes.
+      type: int
+    physical_block_bytes:
+      description:
+        - Smallest unit in bytes that the disk writes without reading first; null where the kernel does not state it.
+        - It is V(4096) beside V(logical_block_bytes=512) on a disk that emulates small sectors (512e).
       type: int
     removable:
       description: Whether the medium can be taken out.
@@ -118,16 +144,23 @@ disks:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_health, _disks, _smartctl
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"serial_number": {"type": "str"}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"serial_number": {"type": "str"}, "smartctl": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
     serial_number = module.params["serial_number"]
     try:
         disks = _disks.list_disks()
         if serial_number is not None:
             disks = [_disks.select_disk(disks, serial_number)]
+        for disk in disks:
+            disk["health"] = _disk_health.health(disk["path"], disk["protocol"])
+            if module.params["smartctl"]:
+                disk["health"] = _smartctl.with_smartctl(disk)
     except _disks.DiskError as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(changed=False, disks=disks)

@@ -116,6 +116,13 @@ problems:
   type: list
   elements: dict
   returned: success
+waits:
+  description:
+    - Names of the servers among RV(problems) that are left alone only because other servers of the same run go first.
+      Another run takes them when those are back in service.
+  type: list
+  elements: str
+  returned: success
 notices:
   description: Differences that are mended only when the model asks for it.
   type: list

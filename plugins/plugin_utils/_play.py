@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What action plugins that work on a whole site in one process have in common."""
+"""What action plugins that work on a whole site in one process, and filters, have in common."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -12,14 +12,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleFilterError
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._files import NotWritten, write_whole
 
-from ._site.load import load_site
+from ._site.load import load_site, load_text
 from ._site.model import Site, SiteError
 
-__all__ = ["site_of_play", "write_result"]
+__all__ = ["site_of_input", "site_of_play", "write_result"]
 
 
 def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
@@ -31,9 +31,17 @@ def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
             "no server of the site is among the hosts of this run: look at --limit and the inventory"
         )
     try:
-        return load_site(hostvars[names[0]]["kiban_site"]), names
+        return load_text(hostvars[names[0]]["kiban_site_json"]), names
     except SiteError as exc:
         raise AnsibleActionFail(str(exc)) from exc
+
+
+def site_of_input(data: Mapping[str, Any] | str) -> Site:
+    """The site that a filter is given: C(kiban_site_json), or as a structure C(kiban_site)."""
+    try:
+        return load_text(data) if isinstance(data, str) else load_site(data)
+    except SiteError as exc:
+        raise AnsibleFilterError(f"not a site model: {exc}") from exc
 
 
 def write_result(path: str, content: Mapping[str, Any]) -> None:

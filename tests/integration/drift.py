@@ -88,6 +88,23 @@ def hold(server: Server) -> None:
     (server.own / "sys/block/vdb").symlink_to("../devices/pci/virtio1/block/vdb")
 
 
+def lose_disk(server: Server) -> None:
+    (server.root / "etc/fstab").write_text("PARTUUID=x /var/lib/kiban/local/SERIAL-old ext4 noatime 0 2\n")
+
+
+def grow_disk(server: Server) -> None:
+    part = server.own / "sys/devices/pci/nvme/nvme0/nvme0n1/nvme0n1p1"
+    part.mkdir()
+    for name, value in {"partition": 1, "start": 2048, "size": (1 << 31) - 2048}.items():
+        (part / name).write_text(f"{value}\n")
+
+
+def new_disk(server: Server) -> None:
+    hold(server)
+    shutil.rmtree(server.own / "sys/block/vdb/holders")
+    (server.own / "sys/block/vdb/serial").write_text("NEW\n")
+
+
 def flush(server: Server) -> None:
     rows = (server.own / "proc/net/route").read_text().splitlines()
     (server.own / "proc/net/route").write_text(
@@ -204,6 +221,9 @@ TOLD: dict[str, tuple[Made, str, str]] = {
         "not mounted: SERIAL-nvme1n1",
     ),
     "data disk gone": (pull_disk, "notice", "3 of 4 data disks are there"),
+    "claimed disk gone": (lose_disk, "notice", "the data disk SERIAL-old is gone: pulled, or dead"),
+    "disk grown": (grow_disk, "notice", "(serial SERIAL-nvme0n1) has grown: its volume leaves 1099.5 GB unused"),
+    "new disk": (new_disk, "notice", "disk vdb (serial NEW) is used by nothing, and the profile does not select it"),
     "data disk read-only": (lambda s: edit_mount(s, "nvme0n1", "rw,noatime", "ro"), "notice", "mounted read-only"),
     "unknown disk use": (hold, "notice", "is used by something that the model does not know: held by md0"),
     "unit failed": (
@@ -242,8 +262,8 @@ PLACES = {"taint gone": CONTROL} | {
 FREE = len({**MENDED, **TOLD}) - len(PLACES)
 
 
-def plan(world: World) -> dict[str, Any]:
-    world.ansible("ansible-playbook", "kiban.baremetal.plan", "-i", str(world.inventory))
+def plan(world: World, *playbook: str) -> dict[str, Any]:
+    world.ansible("ansible-playbook", "-i", str(world.inventory), *(playbook or ("kiban.baremetal.plan",)))
     found: dict[str, Any] = json.loads((world.site_dir / "plan.json").read_text())
     return found
 
@@ -296,7 +316,10 @@ def main() -> int:
             places = {kind: PLACES.get(kind) or next(workers) for kind in {**MENDED, **TOLD}}
             if mend:
                 mended = make(world, MENDED, places)
-                wrong |= named(plan(world), mended, set()) | mending(world, mended)
+                checked, planned = plan(world, "kiban.baremetal.site", "--check"), plan(world)
+                if checked != planned:
+                    wrong["check"] = "site --check says something else than the plan after it"
+                wrong |= named(planned, mended, set()) | mending(world, mended)
             told = make(world, TOLD if mend else {**MENDED, **TOLD}, places)
             stray = Server(world, CONTROL)
             stray.kubectl("create", "-f", str(write_stray(world)))

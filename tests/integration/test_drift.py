@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kiban.baremetal.tests.bench.scale.world import ALONE
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import BUNDLE
 
 
@@ -21,7 +22,7 @@ from ansible_collections.kiban.baremetal.tests.integration.kube_api import BUNDL
 def test_each_kind_of_drift_is_named_and_mended_and_nothing_else() -> None:
     if not (BUNDLE / "manifest.json").exists():
         pytest.skip(f"there is no bundle at {BUNDLE}: run `make bundle`")
-    command = ["unshare", "--net", sys.executable, str(Path(__file__).with_name("drift.py")), "--mend"]
+    command = [*ALONE, sys.executable, str(Path(__file__).with_name("drift.py")), "--mend"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip(), done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])

@@ -205,7 +205,7 @@ class Host:
         if fault.delay:
             await asyncio.sleep(fault.delay)
         if fault.refuse is not None:
-            self._restart(fault.refuse)
+            self.bmc.restart(fault.refuse, partial=0.0)
             return web.Response()
         reply = fault.reply(self.bmc) or reply or Reply(500, error_body(says("InternalError")))
         if fault.change is not None:

@@ -296,7 +296,7 @@ class Simulator:
         retry_after: seconds (number) or a date (datetime) for the header of that name.
         delay: real seconds before the answer, after the work.
         drop: cut the connection "before" the work, "after" it, or in the "half" of the answer.
-        refuse: cut everything and refuse connections for so many simulated seconds.
+        refuse: restart: cut everything, lose sessions, and refuse connections for so many simulated seconds.
         change: changes the body that would be answered. when: a further condition.
         """
         fault = Fault(

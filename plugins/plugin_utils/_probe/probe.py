@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = ["script"]
 
 _PLACE = "PATHS: list[str] = []"
+_HEALTH = "from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health\n"
 
 
 def script(paths: list[str]) -> str:
@@ -25,6 +26,8 @@ def script(paths: list[str]) -> str:
 @functools.cache
 def _program() -> str:
     text = Path(__file__).with_name("program.py").read_text(encoding="utf-8")
-    if _PLACE not in text:
-        raise RuntimeError("the probe has lost the place for its paths")
-    return text
+    if _PLACE not in text or _HEALTH not in text:
+        raise RuntimeError("the probe has lost the place for its paths, or for how disks are asked")
+    shared = Path(__file__).parents[2].joinpath("module_utils", "_disk_health.py").read_text(encoding="utf-8")
+    # Its own comments and first import are left out.
+    return text.replace(_HEALTH, shared.partition("from __future__ import annotations\n")[2], 1)

@@ -21,6 +21,8 @@ import sys
 import time
 from typing import Any
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health
+
 PATHS: list[str] = []
 LOCAL = "/var/lib/kiban/local/"
 UNITS = ("containerd.service", "kubelet.service", "systemd-networkd.service", "systemd-timesyncd.service")
@@ -235,7 +237,35 @@ def disk(name: str) -> dict[str, Any] | None:
         "capacity_bytes": size,
         "protocol": protocol,
         "media_type": None if protocol == "VirtIO" else rotational,
+        "logical_block_bytes": int(attr(base, "queue/logical_block_size") or 512),
+        "physical_block_bytes": int(attr(base, "queue/physical_block_size") or 0) or None,
+        "removable": attr(base, "removable") == "1",
+        "unused_bytes": unused(base, size),
+        "problems": problems(base, name, protocol),
     }
+
+
+def unused(base: str, size: int) -> int:
+    """Bytes behind the last partition; 0 where there is none."""
+    parts = [os.path.dirname(path) for path in glob.glob(f"{base}/*/partition")]
+    ends = [int(attr(path, "start") or 0) + int(attr(path, "size") or 0) for path in parts]
+    return size - max(ends) * 512 if ends else 0
+
+
+def problems(base: str, name: str, protocol: str | None) -> list[str]:
+    """What the disk says against itself; one that the kernel has given up is not asked, since it would not answer."""
+    if attr(base, "removable") == "1" or attr(base, "device/state") not in ("live", "running", None):
+        return []
+    said = health(f"/dev/{name}", protocol)
+    return said["problems"] if said else []
+
+
+def lost(disks: list[dict[str, Any]]) -> list[str]:
+    """Serial numbers, as names of directories, of disks that were claimed on this server and are not there."""
+    lines = [line.split() for line in read("/etc/fstab").splitlines()]
+    claimed = [words[1][len(LOCAL) :] for words in lines if len(words) > 1 and words[1].startswith(LOCAL)]
+    there = {re.sub(r"[^A-Za-z0-9._-]", "_", record["serial_number"] or "") for record in disks}
+    return [name for name in claimed if name not in there]
 
 
 def main() -> None:
@@ -273,6 +303,7 @@ def main() -> None:
         "etcd": etcd(),
         "mounts": [record["serial_number"] for record in disks if record["claimed"]],
         "disks": disks,
+        "lost": lost(disks),
         **({"units": {}, "failed": [], "network": []} if in_ramdisk else {**units(), "network": network()}),
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))

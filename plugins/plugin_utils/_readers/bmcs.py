@@ -1,14 +1,14 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the BMCs of inventory hosts: power state and inserted media, few requests a BMC."""
+"""Reads the BMCs of inventory hosts: power state, inserted media and firmware, few requests a BMC."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -50,12 +50,23 @@ def bmc_options(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> Optio
     return Options.from_params(target)
 
 
-def read_bmcs(options: Mapping[str, Options]) -> dict[str, BmcState]:
-    """Never raises for a BMC's fault: what failed is in C(error)."""
-    found = scan(options, lambda bmc: bmc.status())
+def read_bmcs(options: Mapping[str, Options], with_firmware: Collection[str] = ()) -> dict[str, BmcState]:
+    """Never raises for a BMC's fault: what failed is in C(error). Firmware costs requests: only of those named."""
+    found = scan({name: one for name, one in options.items() if name not in with_firmware}, lambda bmc: bmc.status())
+    found |= scan(
+        {name: one for name, one in options.items() if name in with_firmware},
+        lambda bmc: {**bmc.status(), "firmware": bmc.hardware(["firmware"])["firmware"]},
+    )
     return {
-        name: BmcState(error=str(one.error))
-        if one.value is None
-        else BmcState(power=one.value["power_state"], uuid=one.value["uuid"], media=tuple(one.value["media"]))
-        for name, one in found.items()
+        name: BmcState(error=str(one.error)) if one.value is None else _state(one.value) for name, one in found.items()
     }
+
+
+def _state(read: Mapping[str, Any]) -> BmcState:
+    firmware = read.get("firmware")
+    return BmcState(
+        power=read["power_state"],
+        uuid=read["uuid"],
+        media=tuple(read["media"]),
+        firmware=None if firmware is None else tuple(firmware),
+    )

@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jmespath import exceptions
 
 from .expressions import predicate
 
-__all__ = ["PURPOSES", "matching", "select_disks"]
+__all__ = ["PURPOSES", "match_drives", "matching", "select_disks"]
 
 PURPOSES = ("system", "data")
 
@@ -67,6 +67,55 @@ def select_disks(
             told = f"disk {name} (serial {serial or 'unknown'}) {reason}"
             result["refused"].append({"serial_number": serial, "name": name, "reason": told})
     return result
+
+
+def match_drives(disks: Sequence[Record], drives: Sequence[Record]) -> dict[str, list[Any]]:
+    """Join the disks that a server sees with the drives that its BMC reports, by serial number.
+
+    Returns `matched` (each with serial_number, disk, drive and differences, which are phrases), `disks` and `drives`
+    without a counterpart, and `problems` (sentences) about serial numbers that more than one of them shows.
+    """
+    sides = [_by_serial(disks), _by_serial(drives)]
+    twice = {key for side in sides for key, found in side.items() if len(found) > 1}
+    both = [key for key in sides[0] if key in sides[1] and key not in twice]
+    joined = [(sides[0][key][0], sides[1][key][0]) for key in both]
+    alone = [[r for r in records if _serial(r) not in both] for records in (disks, drives)]
+    return {
+        "matched": [
+            {"serial_number": a["serial_number"], "disk": a, "drive": b, "differences": list(_differences(a, b))}
+            for a, b in joined
+        ],
+        "disks": alone[0],
+        "drives": alone[1],
+        "problems": [f"more than one disk or drive shows the serial number {key}" for key in sorted(twice)],
+    }
+
+
+def _serial(record: Record) -> str:
+    """As both sides would write it: some pad it, or put dashes in."""
+    return "".join(c for c in str(record.get("serial_number") or "") if c.isalnum()).upper()
+
+
+def _by_serial(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if key := _serial(record):
+            found.setdefault(key, []).append(record)
+    return found
+
+
+def _differences(disk: Record, drive: Record) -> Iterator[str]:
+    seen, told = disk.get("capacity_bytes"), drive.get("capacity_bytes")
+    # Some BMCs round to a decimal gigabyte.
+    if seen and told and abs(seen - told) > max(told // 50, 10**9):
+        yield f"the server sees {seen} bytes, its BMC {told}"
+    if drive.get("failure_predicted"):
+        yield "the BMC predicts that it fails"
+    if drive.get("health") not in (None, "OK"):
+        yield f"the BMC says that its health is {drive['health']}"
+    own = disk.get("health") or {}
+    if own.get("status") not in (None, "ok"):
+        yield f"the disk says: {', '.join(own.get('problems') or [own['status']])}"
 
 
 def _match(records: Iterable[Record], select: str) -> tuple[list[Record], list[str]]:

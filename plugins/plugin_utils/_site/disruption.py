@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .check_servers import group_name
 from .model import Server, Site
 
-__all__ = ["Etcd", "Pod", "PodBudget", "Service", "Volume", "admit", "allowed", "refusals"]
+__all__ = ["Etcd", "Pod", "PodBudget", "Service", "Volume", "admit", "allowed", "refusals", "waits"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,11 @@ def admit(
         elif level != "none":
             taken.append(name)
     return tuple(taken), refused
+
+
+def waits(site: Site, service: Service, wanted: Iterable[tuple[str, str]], refused: Collection[str]) -> tuple[str, ...]:
+    """Which of the refused only others of the same run stand in the way of: they may go when these are back."""
+    return tuple(name for name, level in wanted if name in refused and not refusals(site, service, name, level))
 
 
 def _control_plane(site: Site, server: Server, lost: Collection[str]) -> Iterator[str]:

@@ -32,6 +32,7 @@ DISK_FIELDS = frozenset(
         "protocol",
         "media_type",
         "logical_block_bytes",
+        "physical_block_bytes",
         "holders",
         "mounts",
         "partitions",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from jmespath.visitor import TreeInterpreter
 
 from .model import FirmwareBaseline, Profile
 
-__all__ = ["Difference", "at_least", "differences"]
+__all__ = ["Difference", "at_least", "differences", "firmware_differences"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ def differences(profile: Profile, hardware: Mapping[str, Any]) -> list[Differenc
     """All of them, in the order of the profile."""
     expected = (_expectation(text, hardware) for text in profile.expect)
     found = [one for one in expected if one is not None]
-    for baseline in profile.firmware:
-        found.extend(_firmware(baseline, hardware.get("firmware") or []))
-    return found
+    return found + firmware_differences(profile, hardware.get("firmware") or [])
+
+
+def firmware_differences(profile: Profile, inventory: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    return [one for baseline in profile.firmware for one in _firmware(baseline, inventory)]
 
 
 def _expectation(text: str, hardware: Mapping[str, Any]) -> Difference | None:
@@ -85,7 +87,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _firmware(baseline: FirmwareBaseline, inventory: list[Mapping[str, Any]]) -> Iterator[Difference]:
+def _firmware(baseline: FirmwareBaseline, inventory: Sequence[Mapping[str, Any]]) -> Iterator[Difference]:
     wanted = baseline.version or f"at least {baseline.minimum}"
     fits = [item for item in inventory if _meant(baseline.component, item)]
     if not fits:

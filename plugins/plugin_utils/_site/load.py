@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from .check_fabric import check_fabric
 from .check_limits import check_limits
 from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
+from .check_storage import check_storage
 from .draft import Draft, Entry, addresses_of, cables_of, read_entries
 from .ipam import pod_range
 from .model import (
@@ -30,6 +30,7 @@ from .model import (
     FirmwareBaseline,
     Limits,
     Network,
+    Pool,
     Problem,
     Profile,
     Rack,
@@ -39,11 +40,16 @@ from .model import (
     Site,
     SiteError,
     Switch,
+    Volume,
 )
 from .plain import NotPlain, plain
 from .shape import check_shape, fill_defaults
+from .to_vars import site_vars
 
-__all__ = ["load_site"]
+__all__ = ["load_site", "load_text", "site_text"]
+
+_KNOWN: dict[str, Site] = {}
+"""The last sites of this process, by text. Ansible runs each task in a fork of it, which has them at once."""
 
 
 def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Site:
@@ -57,14 +63,35 @@ def load_site(data: Any, resolve_path: Callable[[str], str] | None = None) -> Si
     except NotPlain as error:
         raise SiteError([error.problem]) from error
     if resolve_path is None:
-        return _load_again(json.dumps(data))
+        return load_text(json.dumps(data))
     return _load(data, resolve_path)
 
 
-@lru_cache(maxsize=2)
-def _load_again(text: str) -> Site:
-    """Filters ask for one and the same site for each server."""
-    return _load(json.loads(text), lambda path: path)
+def load_text(text: str) -> Site:
+    """The site of a text that C(site_text) has made; SiteError for any other that is no site."""
+    text = str.__str__(text)  # Ansible's own kind of text would have another hash.
+    site = _KNOWN.get(text)
+    if site is None:
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise SiteError([Problem("(file)", f"is not JSON: {error}")]) from error
+        site = _load(data, lambda path: path)
+        _keep(text, site)
+    return site
+
+
+def site_text(site: Site) -> str:
+    """The normal form of a site as JSON. C(load_text) gives the same object back, here and in forks of this process."""
+    text = json.dumps(site_vars(site))
+    _keep(text, site)
+    return text
+
+
+def _keep(text: str, site: Site) -> None:
+    while len(_KNOWN) > 1:
+        del _KNOWN[next(iter(_KNOWN))]
+    _KNOWN[text] = site
 
 
 def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
@@ -80,6 +107,7 @@ def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
 def _check_meaning(draft: Draft) -> list[Problem]:
     read_entries(draft)
     check_profiles(draft)
+    check_storage(draft)
     check_networks(draft)
     check_servers(draft)
     check_cluster(draft)
@@ -128,7 +156,13 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
     disks = {purpose: DiskSelector(**selector) for purpose, selector in raw["disks"].items() if selector}
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
     firmware = tuple(FirmwareBaseline(**baseline) for baseline in raw["firmware"])
-    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"])
+    storage = tuple(_pool(pool, values) for pool, values in raw["storage"].items())
+    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"], storage)
+
+
+def _pool(name: str, raw: dict[str, Any]) -> Pool:
+    volumes = tuple(Volume(name=volume, **values) for volume, values in raw["volumes"].items())
+    return Pool(**{**raw, "name": name, "volumes": volumes})
 
 
 def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:

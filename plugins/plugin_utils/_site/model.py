@@ -22,6 +22,7 @@ __all__ = [
     "Fabric",
     "Limits",
     "Network",
+    "Pool",
     "Problem",
     "Profile",
     "Rack",
@@ -31,6 +32,7 @@ __all__ = [
     "Site",
     "SiteError",
     "Switch",
+    "Volume",
 ]
 
 
@@ -95,6 +97,35 @@ class DiskSelector:
 
     select: str
     count: int | None
+    wipe_method: str | None = None
+    """How those that a server lets be wiped are wiped; of data disks only."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume. Without `size` all that is left."""
+
+    name: str
+    size: str | None
+    type: str
+    thin_pool: str | None
+    filesystem: str | None
+    mount: str | None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Disks and what is on them: an array, a container, then volumes or one file system."""
+
+    name: str
+    select: str
+    count: int
+    raid: str | None
+    metadata: str
+    luks: bool
+    filesystem: str | None
+    mount: str | None
+    volumes: tuple[Volume, ...]
 
 
 @dataclass(frozen=True)
@@ -123,6 +154,7 @@ class Profile:
     serial: int | str | None
     """Budget: how many servers in service one run disrupts; none: as many as the other limits allow."""
     power_on_watts: int | None
+    storage: tuple[Pool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from .changes import CLUSTER, Notice, View
 from .disks import matching
+from .fit import firmware_differences
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
@@ -23,6 +25,8 @@ __all__ = ["another_servers_bmc", "kube_proxy", "notices", "unknown_bmcs", "unkn
 
 _CLOCK_SECONDS = 5.0
 """Certificates and etcd bear a few seconds; more is a clock that nobody sets."""
+_GROWN_BYTES = 64 * 2**20
+"""A partition table leaves a MiB or two at the end of a disk."""
 _SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Kubernetes puts these on and takes them off by itself."""
 
@@ -82,8 +86,16 @@ def _orders(text: str) -> set[str]:
 def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
     if bmc.error:
         yield f"runs, but its BMC can't be used: {bmc.error}"
-    elif stranger := another_servers_bmc(view.host, bmc):
+        return
+    if stranger := another_servers_bmc(view.host, bmc):
         yield stranger
+        return
+    profile = view.site.profiles[view.server.profile]
+    if profile.firmware and not bmc.firmware:
+        yield "its BMC lists no firmware, so the profile's versions are not compared"
+        return
+    for one in firmware_differences(profile, bmc.firmware or ()):
+        yield f"{one.message}; the profile says {one.expected}"
 
 
 def _system(view: View, bmc: BmcState) -> Iterator[str]:
@@ -107,9 +119,14 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
     serials = {disk.get("serial_number") for disk in wanted}
     if selector and selector.count is not None and len(wanted) < selector.count:
         yield f"{len(wanted)} of {selector.count} data disks are there"
+    yield from _lost_disks(view, wanted)
     for disk in view.host.disks:
         told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
         uses = list(disk.get("uses") or ())
+        if said := disk.get("problems"):
+            yield f"{told} may be failing: {', '.join(said)}"
+        if disk.get("claimed") and (more := disk.get("unused_bytes") or 0) > _GROWN_BYTES:
+            yield f"{told} has grown: its volume leaves {more / 1e9:.1f} GB unused"
         if disk.get("readonly"):
             yield f"{told} is mounted read-only: look at what the kernel says of it"
         if disk.get("claimed"):
@@ -117,6 +134,20 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
                 yield f"{told} is claimed for volumes, but the profile does not select it"
         elif uses and "/" not in uses:
             yield f"{told} is used by something that the model does not know: {', '.join(uses)}"
+        elif "uses" in disk and not uses and not disk.get("removable") and disk.get("serial_number") not in serials:
+            yield f"{told} is used by nothing, and the profile does not select it"
+
+
+def _lost_disks(view: View, wanted: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Disks that were claimed on this server and are not there, and what may have come in their place."""
+    mounted = {None, *view.host.local_mounts}
+    new = [str(disk["serial_number"]) for disk in wanted if disk.get("serial_number") not in mounted]
+    instead = f" New is {', '.join(new)}." if new else ""
+    for serial in view.host.lost_disks:
+        yield (
+            f"the data disk {serial} is gone: pulled, or dead.{instead} If it does not come back, disk_claim with "
+            "state: absent makes the server forget it"
+        )
 
 
 def _node(view: View, bmc: BmcState) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
-from .disruption import admit
+from .disruption import admit, waits
 from .model import Server, Site
 from .notices import another_servers_bmc, kube_proxy, notices, unknown_bmcs, unknown_nodes
 from .objects import differences
@@ -33,6 +33,8 @@ class Plan:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     notices: tuple[Notice, ...] = ()
+    waits: tuple[str, ...] = ()
+    """Servers left alone only because others are disrupted by this run: the next one may take them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As C(plan.schema.json) describes it."""
@@ -43,13 +45,14 @@ class Plan:
             "changes": [asdict(change) for change in self.changes],
             "problems": [asdict(problem) for problem in self.problems],
             "notices": [asdict(notice) for notice in self.notices],
+            "waits": list(self.waits),
             "todo": {stage: [c.server for c in self.changes if c.stage == stage] for stage in STAGES},
             "summary": self.summary,
         }
 
     @property
     def summary(self) -> str:
-        return summary(self.servers, self.changes, self.problems)
+        return summary(self.servers, self.changes, self.problems, self.waits)
 
     @property
     def lines(self) -> list[str]:
@@ -80,7 +83,9 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
     A server that can't be read is reported and left alone; it never stops the others. So is one that must not be
     disrupted now, unless C(force) names it.
     """
-    _taken, refused = admit(site, service_of(site, state), asks(site, intent, state))
+    service, wanted = service_of(site, state), asks(site, intent, state)
+    _taken, refused = admit(site, service, wanted)
+    later = tuple(name for name in waits(site, service, wanted, refused) if name not in force)
     found: list[Finding] = []
     for server in site.servers:
         if server.name not in state.hosts:
@@ -89,7 +94,8 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         if reasons and server.name in force:
             found.append(Notice(server.name, f"is disrupted by force, although {'; '.join(reasons)}"))
         elif reasons:
-            found += _refused(site, server, intent, state, reasons)
+            found.append(Problem(server.name, _refusal(server.name, reasons, server.name in later)))
+            found += (f for f in _server(site, server, intent, state) if isinstance(f, Notice))
             continue
         found += _server(site, server, intent, state)
     found += [*_services(intent, state), *unknown_bmcs(state), *unknown_nodes(site, state), *kube_proxy(site, state)]
@@ -100,6 +106,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         changes=tuple(changes),
         problems=tuple(p for p in found if isinstance(p, Problem)),
         notices=tuple(n for n in found if isinstance(n, Notice)),
+        waits=later,
     )
 
 
@@ -116,15 +123,15 @@ def _services(intent: Intent, state: SiteState) -> Iterator[Change]:
         yield Change(CLUSTER, SERVICES, "apply", name, before + more, after + more)
 
 
-def _refused(
-    site: Site, server: Server, intent: Intent, state: SiteState, reasons: tuple[str, ...]
-) -> Iterator[Finding]:
-    yield Problem(
-        server.name,
-        f"must not be disrupted now, left alone: {'; '.join(reasons)}. Run again when that is over, or accept the loss "
-        f"with -e kiban_force={server.name}",
+def _refusal(name: str, reasons: tuple[str, ...], waits_only: bool) -> str:
+    why, over = (
+        ("waits for servers that go first", "these are back")
+        if waits_only
+        else ("must not be disrupted now", "that is over")
     )
-    yield from (f for f in _server(site, server, intent, state) if isinstance(f, Notice))
+    return (
+        f"{why}, left alone: {'; '.join(reasons)}. Run again when {over}, or accept the loss with -e kiban_force={name}"
+    )
 
 
 def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .changes import CLUSTER, DISRUPTIONS, Change, Finding
 
@@ -73,7 +73,9 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), part) if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def summary(planned: Sequence[str], changes: Sequence[Change], problems: Sequence[Finding]) -> str:
+def summary(
+    planned: Sequence[str], changes: Sequence[Change], problems: Sequence[Finding], waits: Collection[str] = ()
+) -> str:
     """C(3 servers to install, 2 with changes (host 1, labels 2), 1 left alone, 994 in order)."""
     by_server: dict[str, list[Change]] = {}
     for change in changes:
@@ -90,8 +92,10 @@ def summary(planned: Sequence[str], changes: Sequence[Change], problems: Sequenc
     others = {server: own for server, own in by_server.items() if server not in started}
     if others:
         parts.append(f"{len(others)} with changes ({_stages(others)})")
-    if alone:
-        parts.append(f"{len(alone)} left alone")
+    if waits:
+        parts.append(f"{len(waits)} to wait for another run")
+    if alone.difference(waits):
+        parts.append(f"{len(alone.difference(waits))} left alone")
     parts.append(f"{len(set(planned) - by_server.keys() - alone)} in order")
     if services:
         # Not counted among the servers, so it does not come first.

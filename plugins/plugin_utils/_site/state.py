@@ -24,6 +24,8 @@ class BmcState:
     power: str | None = None
     uuid: str | None = None
     media: tuple[str, ...] = ()
+    firmware: tuple[Mapping[str, Any], ...] | None = None
+    """Its firmware inventory; None where it was not asked for, or can't be read."""
     error: str | None = None
 
 
@@ -63,6 +65,8 @@ class HostState:
     initialised: bool = False
     disks: tuple[Mapping[str, Any], ...] = ()
     local_mounts: tuple[str, ...] = ()
+    lost_disks: tuple[str, ...] = ()
+    """Serial numbers of disks that were claimed on this server and are not there."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Service to C(active), or what it is instead. Empty where it could not be read."""
     failed: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ class HostState:
             initialised=bool(kubelet.get("initialised")),
             disks=tuple(probe.get("disks") or ()),
             local_mounts=tuple(probe.get("mounts") or ()),
+            lost_disks=tuple(probe.get("lost") or ()),
             units=dict(probe.get("units") or {}),
             failed=tuple(probe.get("failed") or ()),
             network=tuple(probe.get("network") or ()),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .model import Network, Profile, Server, Site, Switch
+from .model import Network, Pool, Profile, Server, Site, Switch
 
 __all__ = ["server_vars", "site_vars", "switch_vars"]
 
@@ -68,7 +68,12 @@ def _network(network: Network) -> dict[str, Any]:
 
 def _profile(profile: Profile) -> dict[str, Any]:
     disks = {purpose: asdict(selector) for purpose, selector in profile.disks.items()}
+    for selector in disks.values():
+        if selector["wipe_method"] is None:
+            del selector["wipe_method"]
+    storage = {pool.name: _pool(pool) for pool in profile.storage}
     return {
+        **({"storage": storage} if storage else {}),
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},
@@ -76,6 +81,13 @@ def _profile(profile: Profile) -> dict[str, Any]:
         "serial": profile.serial,
         "power_on_watts": profile.power_on_watts,
     }
+
+
+def _pool(pool: Pool) -> dict[str, Any]:
+    plain = asdict(pool)
+    del plain["name"]
+    plain["volumes"] = {volume.pop("name"): volume for volume in plain["volumes"]}
+    return plain
 
 
 def _server(server: Server) -> dict[str, Any]:

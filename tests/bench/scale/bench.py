@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a run costs at a size: `python tests/bench/scale/bench.py --servers 1000`. Needs root.
 
-Everything runs in a network namespace of its own: BMCs of tests/simulator and SSH targets at loopback addresses, and
-the bundle's etcd and kube-apiserver with a node object a server. Measured in one run, first with 10 servers:
-a run with nothing to do; one server that differs (host files, a service, the kubelet's configuration, a label); and a
-play with the same checks in the usual style on a sample. The last line is one JSON object; docs/testing.md says what
-its keys are.
+Everything runs in namespaces of its own, so that it ends with this program however that ends: BMCs of tests/simulator
+and SSH targets at loopback addresses, and the bundle's etcd and kube-apiserver with a node object a server. Measured
+in one run, first with 10 servers: a run with nothing to do; one server that differs (host files, a service, the
+kubelet's configuration, a label); and a play with the same checks in the usual style on a sample. The last line is one
+JSON object; docs/testing.md says what its keys are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".ansible" / "collections"))
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import file_mode, node_files
-from ansible_collections.kiban.baremetal.tests.bench.scale.world import CHECKOUT, HERE, IMAGE, World
+from ansible_collections.kiban.baremetal.tests.bench.scale.world import ALONE, CHECKOUT, HERE, IMAGE, World
 
 
 def tree_mib(pid: int) -> float:
@@ -87,12 +88,17 @@ def run(world: World, playbook: str, *options: str, inventory: str | None = None
 
 
 def acting(result: dict[str, Any]) -> dict[str, float]:
-    """What was done after the plan was shown: results of tasks, and wall time from the first to the last of them."""
+    """What was done after the plan was shown: results of tasks, and time from the first to the last of them."""
     done = result["timeline"]
     planned = max((number for number, entry in enumerate(done) if entry["task"] == "Show the plan"), default=-1)
     after = done[planned + 1 :]
     wall = max(entry["end"] for entry in after) - min(entry["start"] for entry in after) if after else 0.0
-    return {"results": len(after), "changed": sum(entry["status"] == "changed" for entry in after), "wall_s": wall}
+    return {
+        "results": len(after),
+        "changed": sum(entry["status"] == "changed" for entry in after),
+        "wall_s": wall,
+        "cpu_s": done[-1]["cpu"] - done[planned]["cpu"] if after else 0.0,
+    }
 
 
 def differ(world: World) -> None:
@@ -128,13 +134,17 @@ def main() -> int:
     parser.add_argument("--few", type=int, default=10, help="size of the small site")
     parser.add_argument("--sample", type=int, default=20, help="servers of the play in the usual style; 0: without it")
     parser.add_argument("--show", action="store_true", help="show what the runs write")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if not arguments.inside:
-        return subprocess.run(["unshare", "--net", sys.executable, *sys.argv, "--inside"], check=False).returncode
+        # Its own clean-up can't be waited for when a signal ends it, so the directory is that of the process outside.
+        signal.signal(signal.SIGTERM, lambda *_unused: sys.exit(128 + signal.SIGTERM))
+        with tempfile.TemporaryDirectory(prefix="kiban-scale-", ignore_cleanup_errors=True) as directory:
+            command = [*ALONE, sys.executable, *sys.argv, "--inside", directory]
+            return subprocess.run(command, check=False).returncode
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     few, many = (
-        measure(servers, arguments.show, sample)
+        measure(Path(tempfile.mkdtemp(dir=arguments.inside)), servers, arguments.show, sample)
         for servers, sample in ((arguments.few, 0), (arguments.servers, min(arguments.sample, arguments.servers)))
     )
     line = summary(few, many, arguments)
@@ -142,50 +152,49 @@ def main() -> int:
     return 0 if line["ok"] else 1
 
 
-def measure(servers: int, show: bool, sample: int) -> dict[str, dict[str, Any]]:
+def measure(directory: Path, servers: int, show: bool, sample: int) -> dict[str, dict[str, Any]]:
     """All runs on a site of this size."""
     results: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="kiban-scale-") as directory:
-        world = World(Path(directory), servers)
-        began = time.monotonic()
+    world = World(directory, servers)
+    began = time.monotonic()
 
-        def show_result(name: str, result: dict[str, Any]) -> None:
-            results[name] = result
-            figures = {key: value for key, value in result.items() if key not in ("text", "timeline")}
-            print(f"{servers} servers, {name}: {json.dumps(figures)}", flush=True)
-            if show or result["rc"]:
-                print(result["text"][-6000:], flush=True)
+    def show_result(name: str, result: dict[str, Any]) -> None:
+        results[name] = result
+        figures = {key: value for key, value in result.items() if key not in ("text", "timeline")}
+        print(f"{servers} servers, {name}: {json.dumps(figures)}", flush=True)
+        if show or result["rc"]:
+            print(result["text"][-6000:], flush=True)
 
-        with world.running():
-            print(f"{servers} servers are there after {time.monotonic() - began:.0f} s", flush=True)
-            nothing = world.work / "nothing.yml"
-            nothing.write_text("- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug:\n")
-            show_result("ansible", run(world, str(nothing), inventory="localhost,"))
-            show_result("inventory", run(world, str(nothing)))
-            # It brings what is not per server in order, such as the cluster's DNS, once.
-            show_result("first", run(world, "kiban.baremetal.site"))
-            show_result("noop", run(world, "kiban.baremetal.site"))
-            for entry in sorted(results["noop"]["timeline"], key=lambda entry: entry["start"] - entry["end"])[:6]:
-                print(f"  {entry['end'] - entry['start']:6.2f} s  {entry['play']}: {entry['task']}")
-            show_result("plan", run(world, "kiban.baremetal.plan"))
-            show_result("check", run(world, "kiban.baremetal.site", "--check"))
-            differ(world)
-            show_result("one", run(world, "kiban.baremetal.site"))
-            show_result("after", run(world, "kiban.baremetal.plan"))
-            if sample:
-                show_result("usual_half", usual(world, sample // 2))
-                show_result("usual", usual(world, sample))
+    with world.running():
+        print(f"{servers} servers are there after {time.monotonic() - began:.0f} s", flush=True)
+        nothing = world.work / "nothing.yml"
+        nothing.write_text("- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug:\n")
+        show_result("ansible", run(world, str(nothing), inventory="localhost,"))
+        show_result("inventory", run(world, str(nothing)))
+        # It brings what is not per server in order, such as the cluster's DNS, once.
+        show_result("first", run(world, "kiban.baremetal.site"))
+        show_result("noop", run(world, "kiban.baremetal.site"))
+        for entry in sorted(results["noop"]["timeline"], key=lambda entry: entry["start"] - entry["end"])[:6]:
+            print(f"  {entry['end'] - entry['start']:6.2f} s  {entry['play']}: {entry['task']}")
+        show_result("plan", run(world, "kiban.baremetal.plan"))
+        show_result("check", run(world, "kiban.baremetal.site", "--check"))
+        differ(world)
+        show_result("one", run(world, "kiban.baremetal.site"))
+        show_result("after", run(world, "kiban.baremetal.plan"))
+        if sample:
+            show_result("usual_half", usual(world, sample // 2))
+            show_result("usual", usual(world, sample))
     return results
 
 
 def summary(few: dict[str, Any], many: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     noop, order = many["noop"], "everything is in order: nothing to do"
     # What running it costs beyond running it with nothing to do.
-    works = [{**acting(site["one"]), "cpu_s": site["one"]["cpu_s"] - site["noop"]["cpu_s"]} for site in (few, many)]
-    for work, site in zip(works, (few, many), strict=True):
-        quiet = acting(site["noop"])
-        work |= {"results": work["results"] - quiet["results"], "wall_s": work["wall_s"] - quiet["wall_s"]}
-        work["requests"] = site["one"]["api_requests"] - site["noop"]["api_requests"]
+    works = []
+    for site in (few, many):
+        one, quiet = acting(site["one"]), acting(site["noop"])
+        works.append({key: one[key] - quiet[key] for key in one})
+        works[-1]["requests"] = site["one"]["api_requests"] - site["noop"]["api_requests"]
     ratios = {key: round(works[1][key] / works[0][key], 2) for key in works[0] if works[0][key]}
     line = {
         "bench": "scale",

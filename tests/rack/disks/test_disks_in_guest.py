@@ -9,27 +9,34 @@ Needs QEMU and the deploy ramdisk of the playbook kiban.baremetal.image (or KIBA
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import tarfile
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ansible
 import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _deploy_media
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_content import CONTENT
-from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Image, Server, run, serving
+from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import (
+    MIB,
+    Image,
+    Server,
+    blocks,
+    digest,
+    run,
+    serving,
+)
 
 pytestmark = pytest.mark.rack
 
@@ -41,7 +48,7 @@ SIZE = 96
 DISKS = {
     "SYS-VIRTIO": ("virtio-blk-pci,discard=on,write-zeroes=on", "VirtIO"),
     "DATA-SCSI": ("scsi-hd,bus=scsi0.0", "SCSI"),
-    "DATA-NVME": ("nvme", "NVMe"),
+    "DATA-NVME": ("nvme,smart_critical_warning=4", "NVMe"),
     "DATA-SATA": ("ide-hd,bus=ide.1", "SATA"),
 }
 
@@ -57,22 +64,14 @@ def ramdisk() -> Path:
     return found[-1].parent
 
 
-def patches(path: Path) -> list[tuple[int, str]]:
-    """What is not zero in a sparse file, in pieces of 64 KiB."""
-    found = []
-    with open(path, "rb") as file:
-        for offset in range(0, path.stat().st_size, 65536):
-            data = file.read(65536)
-            if data.strip(b"\0"):
-                found.append((offset, base64.b64encode(zlib.compress(data)).decode()))
-    return found
-
-
 class Guest:
     """One emulated server in the deploy ramdisk."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, disks: Disks) -> None:
         self.directory = directory
+        self.disks = disks
+        self.say: Callable[[str], None] = print
+        self.devices = {serial: device for serial, (device, _protocol) in DISKS.items()}
         self.process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -111,7 +110,7 @@ class Guest:
         command += ["-append", "console=ttyS0 loglevel=4 net.ifnames=0", "-device", "virtio-rng-pci"]
         command += ["-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n"]
         command += ["-device", "virtio-scsi-pci,id=scsi0"]
-        for serial, (device, _) in DISKS.items():
+        for serial, device in self.devices.items():
             drive = f"if=none,id={serial},file={self.directory / serial},format=raw,cache=unsafe,discard=unmap"
             command += ["-drive", drive, "-device", f"{device},drive={serial},serial={serial}"]
         with open(self.directory / "console.log", "ab") as console:
@@ -123,6 +122,15 @@ class Guest:
             assert self.process.poll() is None, (self.directory / "console.log").read_text()[-2000:]
             assert time.monotonic() < end, "the guest does not answer"
             time.sleep(2)
+
+    def recable(self) -> None:
+        """Cuts the power, and plugs each disk in where another was."""
+        self.stop()
+        serials = list(self.devices)
+        self.devices = {
+            serial: self.devices[other] for serial, other in zip(serials, serials[1:] + serials[:1], strict=True)
+        }
+        self.start()
 
     def stop(self) -> None:
         """Cuts the power."""
@@ -174,50 +182,129 @@ class Guest:
         subprocess.run([*self.ssh(), "mkdir -p /run/t && tar -C /run/t -xzf -"], input=archive.getvalue(), check=True)
 
     def step(self, name: str) -> Any:
-        command = f"cd /run/t && PYTHONPATH=/run/t python3 -B guest.py config.json {name}"
-        done = subprocess.run([*self.ssh(), command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        result = json.loads(done.stdout.splitlines()[-1])
-        print(name, json.dumps(result))
-        return result
+        """Runs a step, shows what it says as it goes, and does what it asks for; its result."""
+        command = f"cd /run/t && PYTHONPATH=/run/t python3 guest.py config.json {name}"
+        begun, result = time.monotonic(), ""
+        with (
+            open(self.directory / "errors", "w+") as errors,
+            subprocess.Popen(
+                [*self.ssh(), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as running,
+        ):
+            try:
+                assert running.stdin and running.stdout
+                for result in running.stdout:
+                    if result.startswith("# "):
+                        self.say(f"{name}: {result[2:].rstrip()}")
+                    elif result.startswith("? "):
+                        getattr(self.disks, f"do_{result.split()[1]}")(*result.split()[2:])
+                        running.stdin.write("done\n")
+                        running.stdin.flush()
+                running.wait()
+            finally:
+                running.kill()
+            errors.seek(0)
+            assert running.returncode == 0, errors.read()[-3000:]
+        self.say(f"{name}: {time.monotonic() - begun:.0f} s, {result.strip()[:300]}")
+        return json.loads(result)
+
+
+class Disks:
+    """The disks as the host sees them; the methods with do_ are what the guest asks for."""
+
+    def __init__(self, directory: Path, content: dict[str, list[tuple[int, bytes]]], image: Image) -> None:
+        self.paths = {serial: directory / serial for serial in DISKS}
+        self.content = content
+        self.image = image
+        self.before: dict[str, str] = {}
+        self.compared = 0
+
+    def do_fill(self, name: str, *serials: str) -> None:
+        """Nothing but this content on each of these disks."""
+        for serial in serials:
+            path = self.paths[serial]
+            old = list(blocks(path))
+            with open(path, "r+b") as file:
+                for offset, data in [*((offset, bytes(len(data))) for offset, data in old), *self.content[name]]:
+                    file.seek(offset)
+                    file.write(data)
+        self.do_remember()
+
+    def do_remember(self) -> None:
+        self.before = {serial: digest(path) for serial, path in self.paths.items()}
+
+    def do_same(self, *serials: str) -> None:
+        for serial in serials or self.paths:
+            assert digest(self.paths[serial]) == self.before[serial], f"{serial} has changed"
+            self.compared += 1
+
+    def do_empty(self, serial: str) -> None:
+        """Nothing is left but our mark in the first sector."""
+        left = [(offset, data.rstrip(b"\0")) for offset, data in blocks(self.paths[serial])]
+        assert all(offset == 0 and len(data) < 512 for offset, data in left), (
+            f"{serial} holds something at {left[-1][0]}"
+        )
+
+    def do_image(self, serial: str) -> None:
+        self.image.content_of(self.paths[serial])
+
+
+class Setting(NamedTuple):
+    """What all tests share."""
+
+    http: Server
+    image: Image
+    content: dict[str, list[tuple[int, bytes]]]
+    config: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, Any]]]:
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     directory = tmp_path_factory.mktemp("content")
     image = Image(directory / "image")
-    content, words = {}, {}
-    for name, (write, word) in CONTENT.items():
-        blank = directory / "blank"
-        with open(blank, "wb") as file:
+    content: dict[str, list[tuple[int, bytes]]] = {
+        "blank": [],
+        "full": [(offset, random.Random(offset).randbytes(MIB)) for offset in range(0, SIZE * MIB, MIB)],
+    }
+    for name, (write, _word) in CONTENT.items():
+        path = directory / name
+        with open(path, "wb") as file:
             file.truncate(SIZE * MIB)
-        write(blank)
-        content[name], words[name] = patches(blank), word
-        blank.unlink()
-    raw = image.raw.read_bytes()
-    # all but the backup table at the end of the image, which moves
-    pieces = [(offset, MIB, zlib.crc32(raw[offset : offset + MIB])) for offset in range(MIB, len(raw) - MIB, MIB)]
+        write(path)
+        content[name] = list(blocks(path))
+        path.unlink()
     with serving(image.compressed.read_bytes()) as http:
-        port = http.httpd.server_port
         config = {
             "serials": list(DISKS),
-            "content": content,
-            "words": words,
-            "image": {"url": f"http://10.0.2.2:{port}/image", "sha256": image.sha256, "crc": pieces},
+            "words": {name: word for name, (_write, word) in CONTENT.items()},
+            "image": {"url": f"http://10.0.2.2:{http.httpd.server_port}/image", "sha256": image.sha256},
             "seed": int(os.environ.get("KIBAN_SEED", "1")),
         }
-        yield http, config
+        yield Setting(http, image, content, config)
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory, server: tuple[Server, dict[str, Any]]) -> Iterator[Guest]:
-    guest = Guest(tmp_path_factory.mktemp("guest"))
+def started(tmp_path_factory: pytest.TempPathFactory, setting: Setting) -> Iterator[Guest]:
+    directory = tmp_path_factory.mktemp("guest")
+    guest = Guest(directory, Disks(directory, setting.content, setting.image))
     try:
         guest.start()
-        guest.upload(server[1])
+        guest.upload(setting.config)
         yield guest
     finally:
         guest.stop()
+
+
+@pytest.fixture
+def guest(started: Guest, capsys: pytest.CaptureFixture[str]) -> Guest:
+    """The started guest; what its steps say is seen at once, with or without -s."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}", end="", flush=True)
+
+    started.say = say
+    return started
 
 
 def test_identity_on_four_buses(guest: Guest) -> None:
@@ -227,14 +314,27 @@ def test_identity_on_four_buses(guest: Guest) -> None:
         record = records[serial]
         assert (record["protocol"], record["capacity_bytes"]) == (protocol, SIZE * MIB)
         assert record["signatures"] == [] and record["partitions"] == [] and record["by_path"]
+    # The NVMe disk is told to warn. The emulator's virtio and SCSI disks know nothing of themselves.
+    health = {serial: record["health"] and record["health"]["status"] for serial, record in records.items()}
+    assert health == {"SYS-VIRTIO": None, "DATA-SCSI": None, "DATA-NVME": "failing", "DATA-SATA": "ok"}
+    assert records["DATA-NVME"]["health"]["problems"] == ["errors of the medium have made it unreliable"]
+    assert records["DATA-NVME"]["health"]["temperature_celsius"] > 0
+    assert records["DATA-SATA"]["smartctl"]["temperature_celsius"] and records["SYS-VIRTIO"]["smartctl"] is None
 
 
 def test_refusal_matrix(guest: Guest) -> None:
-    assert guest.step("refusals")["contents"] >= 14
+    compared = guest.disks.compared
+    done = guest.step("refusals")
+    assert done["contents"] >= 14
+    assert guest.disks.compared - compared == done["contents"] * len(DISKS)
 
 
 def test_devices_in_use(guest: Guest) -> None:
-    assert guest.step("held") == {"held": 4}
+    assert guest.step("held")["kinds"] == 8
+
+
+def test_only_what_is_named_is_written(guest: Guest) -> None:
+    assert guest.step("named")["buses"] == len(DISKS)
 
 
 def test_images_on_four_buses(guest: Guest) -> None:
@@ -242,12 +342,12 @@ def test_images_on_four_buses(guest: Guest) -> None:
     assert done["SYS-VIRTIO"]["zeroed_by_disk"]
 
 
-def test_image_write_survives_sigkill(guest: Guest, server: tuple[Server, dict[str, Any]]) -> None:
-    server[0].delay = 0.02
+def test_image_write_survives_sigkill(guest: Guest, setting: Setting) -> None:
+    setting.http.delay = 0.02
     try:
         states = guest.step("kill_images")
     finally:
-        server[0].delay = 0
+        setting.http.delay = 0
     assert len(states) == 19 and any(complete is False for _, complete in states)
 
 
@@ -260,20 +360,35 @@ def test_disk_claim_survives_sigkill(guest: Guest) -> None:
     assert len(states) == 19 and any(hit for hit, _ in states)
 
 
-def test_image_write_survives_a_power_cut(guest: Guest, server: tuple[Server, dict[str, Any]]) -> None:
-    server[0].delay = 0.05
-    command = "cd /run/t && PYTHONPATH=/run/t python3 -B guest.py config.json power_cut"
+def test_wipe_methods(guest: Guest) -> None:
+    done = guest.step("wipes")
+    assert len(done) == 9 and {size for _serial, _method, size in done} == {SIZE * MIB}
+
+
+def test_a_claim_is_recognised_on_another_bus(guest: Guest, setting: Setting) -> None:
+    before = guest.step("keep")
+    guest.recable()
+    guest.upload(setting.config)
+    after = guest.step("recabled")
+    assert {serial: action for serial, (_path, action) in after.items()} == dict.fromkeys(DISKS, "add to fstab, mount")
+    assert all(after[serial][0] != before[serial] for serial in DISKS)
+
+
+def test_image_write_survives_a_power_cut(guest: Guest, setting: Setting) -> None:
+    guest.disks.do_fill("gpt-with-ext4", "SYS-VIRTIO")
+    setting.http.delay = 0.05
+    command = "cd /run/t && PYTHONPATH=/run/t python3 guest.py config.json power_cut"
     writing = subprocess.Popen([*guest.ssh(), command], stdout=subprocess.PIPE, text=True)
     assert writing.stdout and writing.stdout.readline() == "writing\n"
-    requests = server[0].requests
+    requests = setting.http.requests
     end = time.monotonic() + 60
-    while server[0].requests == requests and time.monotonic() < end:
+    while setting.http.requests == requests and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(1.5)
     guest.stop()
     writing.wait()
-    server[0].delay = 0
+    setting.http.delay = 0
     guest.start()
-    guest.upload(server[1])
+    guest.upload(setting.config)
     mark = guest.step("after_power_cut")
     assert mark is None or mark["complete"] is False

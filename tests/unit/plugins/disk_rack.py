@@ -121,17 +121,17 @@ class Rack:
 def digest(path: Path) -> str:
     """Of the content: a hole and zeros are the same. Most of a disk is holes, and those need no reading."""
     found = hashlib.sha256(str(os.path.getsize(path)).encode())
-    for place, data in _blocks(path):
+    for place, data in blocks(path):
         found.update(place.to_bytes(8, "big") + data)
     return found.hexdigest()
 
 
 def zeros(path: Path) -> bool:
     """Whether a disk holds nothing but zeros."""
-    return not any(True for _block in _blocks(path))
+    return not any(True for _block in blocks(path))
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Those of a disk's blocks of 64 KiB that hold anything, each with its place."""
     size, zero = 1 << 16, bytes(1 << 16)
     with open(path, "rb", buffering=0) as file:

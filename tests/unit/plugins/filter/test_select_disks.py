@@ -38,3 +38,12 @@ def test_a_bad_selector_is_a_sentence() -> None:
 def test_bad_arguments(call: str) -> None:
     with pytest.raises(AnsibleError, match="select_disks"):
         render("{{ disks | kiban.baremetal.select_disks" + call + " }}")
+
+
+def test_disks_and_drives_in_a_template() -> None:
+    drives = [{"serial_number": "s-1", "capacity_bytes": 1}, {"serial_number": "S9"}]
+    found = render("{{ disks | kiban.baremetal.match_drives(drives) }}", drives=drives)
+    assert [(each["disk"]["name"], each["differences"]) for each in found["matched"]] == [("vda", [])]
+    assert ([d["name"] for d in found["disks"]], [d["serial_number"] for d in found["drives"]]) == (["vdb"], ["S9"])
+    with pytest.raises(AnsibleError, match="match_drives needs two lists"):
+        render("{{ disks | kiban.baremetal.match_drives(7) }}")

@@ -22,7 +22,10 @@ from ansible.plugins.loader import inventory_loader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
+from ansible_collections.kiban.baremetal.plugins.filter.site import FilterModule
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import load
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 LAB = CHECKOUT / "inventories" / "lab" / "site.yml"
@@ -134,6 +137,41 @@ def test_site_variables_also_for_localhost(work: Path) -> None:
 def test_a_site_comes_back_out_of_templated_variables() -> None:
     inventory = Inventory(LAB)
     assert load_site(inventory.rendered("cp1", "kiban_site")) == load_site(inventory.vars("cp1")["kiban_site"])
+
+
+def test_filters_know_a_site_by_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in forks of the process that has read the inventory, so that none has to load the site again."""
+    inventory = Inventory(LAB)
+    text, data = inventory.rendered("cp1", "kiban_site_json"), inventory.vars("cp1")["kiban_site"]
+    monkeypatch.setattr(load, "_load", lambda *_unused: pytest.fail("the site was loaded again"))
+    known = load.load_text(text)
+    monkeypatch.undo()
+    assert known == load_site(data) and known is load.load_text(text)
+    for name, arguments in FILTERS.items():
+        call = FilterModule().filters()[name]
+        assert call(text, *arguments) == call(data, *arguments)
+
+
+FILTERS: dict[str, tuple[Any, ...]] = {
+    "cluster_dns_manifests": ({"artifacts": [{"kind": "image", "name": "coredns", "reference": "x/coredns:v1"}]},),
+    "kubeadm_init_config": ("cp1",),
+    "kubeadm_join_config": ("node1", "abcdef.0123456789abcdef"),
+    "kubeadm_patches": ("node1",),
+    "node_label_manifests": (["cp1", "node2"],),
+    "server_files": ("node1", "ssh-ed25519 AAAA"),
+}
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1]", "{}"])
+def test_a_text_that_is_no_site_is_refused(text: str) -> None:
+    with pytest.raises(SiteError):
+        load.load_text(text)
+
+
+def test_a_changed_structure_is_never_taken_for_the_site_of_the_inventory() -> None:
+    data = json.loads(Inventory(LAB).vars("cp1")["kiban_site_json"])
+    data["site"]["domain"] = "other.example.net"
+    assert load.load_text(json.dumps(data)).domain == load_site(data).domain == "other.example.net"
 
 
 def test_work_dir_without_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,18 @@ def test_a_data_disk_is_recognised_without_a_record(rack: Rack) -> None:
     assert (mark["purpose"], mark["complete"]) == ("data", True)
 
 
+@pytest.mark.parametrize(("stated", "expected"), [("4096", 4096), ("512", 512), ("", None), ("0", None)])
+def test_physical_sector_size(rack: Rack, stated: str, expected: int | None) -> None:
+    rack.disk("sda", "S1", bus="sata", queue__physical_block_size=stated)
+    (record,) = _disks.list_disks(rack.system)
+    assert (record["logical_block_bytes"], record["physical_block_bytes"]) == (512, expected)
+
+
+def test_a_kernel_without_physical_sector_size(rack: Rack) -> None:
+    rack.disk("sda", "S1", bus="sata")
+    assert _disks.list_disks(rack.system)[0]["physical_block_bytes"] is None
+
+
 def test_records_are_json(rack: Rack) -> None:
     rack.disk("vda", "SYS")
     json.dumps(_disks.list_disks(rack.system))
@@ -201,3 +213,29 @@ def test_a_lock_lasts_as_long_as_the_tools_under_it(rack: Rack) -> None:
         pass
     with _disks.locked(path, 30):
         assert done.exists()
+
+
+def test_the_bay_of_an_enclosure(rack: Rack) -> None:
+    rack.disk("sda", "S1", bus="sas")
+    enclosure = rack.root / "sys/devices/host2/enclosure/2:0:9:0"
+    for key, value in {"id": b"0x500304801f3c5abf\n", "Slot 05/slot": b"5\n", "Slot 06/status": b"OK\n"}.items():
+        rack.attribute(enclosure, key, value)
+    link = rack.base("sda") / "device" / "enclosure_device:Slot 05"
+    link.symlink_to(enclosure / "Slot 05")
+    [record] = _disks.list_disks(rack.system)
+    assert (record["enclosure"], record["slot"]) == ("0x500304801f3c5abf", "5")
+    link.unlink()
+    (rack.base("sda") / "device" / "enclosure_device:Slot 06").symlink_to(enclosure / "Slot 06")
+    (enclosure / "id").unlink()
+    [record] = _disks.list_disks(rack.system)
+    assert (record["enclosure"], record["slot"]) == ("2:0:9:0", "Slot 06")
+
+
+def test_the_slot_of_an_nvme_disk(rack: Rack) -> None:
+    rack.disk("nvme0n1", "S1", bus="nvme")
+    [record] = _disks.list_disks(rack.system)
+    assert (record["enclosure"], record["slot"]) == (None, None)
+    for slot, address in {"3": b"0000:00:02\n", "7": b"0000:00:03\n"}.items():
+        rack.attribute(rack.root / "sys/bus/pci/slots", f"{slot}/address", address)
+    [record] = _disks.list_disks(rack.system)
+    assert (record["enclosure"], record["slot"]) == (None, "7")

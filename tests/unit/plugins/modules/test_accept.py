@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars, site_vars
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site, site_text
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars
 from ansible_collections.kiban.baremetal.tests.simulator import Simulator
 
 CHECKOUT = Path(__file__).resolve().parents[4]
@@ -44,7 +44,7 @@ class Site:
             server["bmc"].update(bmc, fingerprint=None, timeout=30)
             hosts[name] = {"kiban_server": server}
         variables = {
-            "kiban_site": json.loads(json.dumps(site_vars(self.site))),
+            "kiban_site_json": site_text(self.site),
             "kiban_bmc_username": "kiban",
             "kiban_bmc_password": PASSWORD,
             "kiban_work": str(self.home),

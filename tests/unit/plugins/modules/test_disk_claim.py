@@ -31,6 +31,7 @@ class Scene:
 
     def run(self, *disks: str, check: bool = False, **changes: Any) -> dict[str, Any]:
         params = {"state": "present", "disks": list(disks or ("DATA-1", "DATA-2")), "wipe": [], "site": "lab"}
+        params |= {"wipe_method": "signatures", "wipe_log": None}
         return disk_claim.run({**params, "mount_base": self.base, **changes}, check)
 
     def actions(self, *disks: str, **changes: Any) -> list[str]:
@@ -143,7 +144,9 @@ def test_a_disk_that_is_named_may_be_wiped(scene: Scene, name: str) -> None:
     CONTENT[name][0](scene.two)
     CONTENT[name][0](scene.one)
     before = digest(scene.one)
-    assert scene.actions("DATA-2", wipe=["DATA-2", "DATA-9"]) == [FRESH]
+    done = scene.run("DATA-2", wipe=["DATA-2", "DATA-9"])
+    assert [disk["action"] for disk in done["disks"]] == [f"wipe by signatures, {FRESH}"]
+    assert [(each["serial_number"], each["method"]) for each in done["wiped"]] == [("DATA-2", "signatures")]
     assert digest(scene.one) == before
     record = _disks.find_disk("DATA-2", scene.rack.system)
     assert {sig["type"] for sig in record["signatures"]} == {"gpt", "PMBR"}
@@ -174,7 +177,7 @@ def test_a_disk_of_another_site(scene: Scene) -> None:
     with pytest.raises(disk_claim.Failure, match="claimed by site 'tokyo'"):
         scene.run("DATA-1")
     assert digest(scene.one) == before
-    assert scene.actions("DATA-1", wipe=["DATA-1"]) == [FRESH]
+    assert scene.actions("DATA-1", wipe=["DATA-1"]) == [f"wipe by signatures, {FRESH}"]
     assert scene.mark()["site"] == "lab"
 
 
@@ -318,7 +321,7 @@ def test_another_run_that_just_ended_is_seen(scene: Scene, monkeypatch: pytest.M
         calls.append(disks)
         if len(calls) == 1:
             for claim in result[0]:
-                claim.apply(scene.host)
+                claim.apply(scene.host, lambda record: None)
             put(scene.one, 20 * MIB, b"precious")
         return result
 

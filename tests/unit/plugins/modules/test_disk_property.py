@@ -44,12 +44,15 @@ class Run(NamedTuple):
     named: frozenset[str]
     wipe: frozenset[str]
     check: bool
+    method: str
 
 
 BLANK = st.sampled_from(["blank", "blank", "ours", "foreign"])
 DISK = st.builds(Disk, BLANK | st.sampled_from(list(CONTENT)), st.sampled_from(["", "", "", "holder", "mount", "ro"]))
 SERIALS = st.frozensets(st.sampled_from([*(f"DISK-{bus}" for bus in BUSES), "DISK-gone"]))
-RUNS = st.builds(Run, st.tuples(*[DISK] * len(BUSES)), SERIALS.filter(bool), SERIALS, st.booleans())
+# A file offers the first two and not the third.
+METHODS = st.sampled_from(["signatures", "overwrite", "nvme_sanitize"])
+RUNS = st.builds(Run, st.tuples(*[DISK] * len(BUSES)), SERIALS.filter(bool), SERIALS, st.booleans(), METHODS)
 
 
 def serial_of(bus: str) -> str:
@@ -99,12 +102,14 @@ class Scene:
         found = set()
         for serial in run.named & set(self.disks):
             content, hold = self.disks[serial]
-            if not hold and (content in ("blank", "ours") or serial in run.wipe):
+            offered = serial not in run.wipe or run.method != "nvme_sanitize"
+            if not hold and offered and (content in ("blank", "ours") or serial in run.wipe):
                 found.add(serial)
         return found
 
     def claim(self, run: Run, named: list[str]) -> dict[str, Any] | None:
         params = {"state": "present", "disks": named, "wipe": sorted(run.wipe), "site": "lab", "mount_base": self.base}
+        params |= {"wipe_method": run.method, "wipe_log": None}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_disks, "SYSTEM", self.rack.system)
             patch.setattr(disk_claim, "HOST", self.host)

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks
+from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import script
-from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import Rack
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import DISK_FIELDS
+from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Rack
 
 
 def test_it_runs_from_standard_input(tmp_path: Path) -> None:
@@ -61,12 +63,55 @@ def test_disks_are_described_as_disk_info_does(tmp_path: Path, bus: str, name: s
     rack = Rack(tmp_path / "rack")
     rack.disk(name, "SERIAL", bus=bus)
     [expected] = _disks.list_disks(rack.system)
-    text = script([]).replace("/sys/", f"{rack.root}/sys/").replace('"/sys', f'"{rack.root}/sys')
-    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
-    [record] = json.loads(done.stdout)["disks"]
+    [record] = probe(rack)["disks"]
     assert record.pop("claimed") is False and record.pop("readonly") is False and record.pop("uses") == []
+    assert record.pop("unused_bytes") == 0 and record.pop("problems") == []
     assert record["serial_number"] == "SERIAL"
     assert {**record, "path": expected["path"]} == {key: expected[key] for key in record}
+    # What a selector may ask for is there, but for what is on the disk.
+    assert DISK_FIELDS - set(record) == {"by_path", "holders", "partitions", "signatures", "kiban"}
+
+
+def probe(rack: Rack, *changes: tuple[str, str]) -> Any:
+    text = script([]).replace("/sys/", f"{rack.root}/sys/").replace('"/sys', f'"{rack.root}/sys')
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_claimed_disks_that_are_gone(tmp_path: Path) -> None:
+    rack = Rack(tmp_path / "rack")
+    rack.disk("sda", "odd/serial 1", bus="scsi")
+    lines = [f"PARTUUID=x /var/lib/kiban/local/{directory_name(name)} ext4 x 0 2" for name in ("odd/serial 1", "GONE")]
+    (tmp_path / "fstab").write_text("\n".join(["/dev/vda2 / ext4 x 0 1", "# x", "", *lines]))
+    assert probe(rack, ("/etc/fstab", str(tmp_path / "fstab")))["lost"] == ["GONE"]
+
+
+def test_what_is_unused_behind_the_last_partition(tmp_path: Path) -> None:
+    rack = Rack(tmp_path / "rack")
+    rack.disk("nvme0n1", "GROWN", mib=128, bus="nvme")
+    rack.partition("nvme0n1", 1, 2048, 2048)
+    rack.partition("nvme0n1", 2, 4096, 60 * 2048)
+    assert probe(rack)["disks"][0]["unused_bytes"] == 66 * MIB
+
+
+ANSWER = """
+def answer(fd, request, argument):
+    import ctypes
+    ctypes.memmove(struct.unpack_from("=Q", argument, 24)[0], b"\\4", 1)
+    return 0
+"""
+
+
+@pytest.mark.parametrize(("state", "asked"), [("live", True), ("dead", False)])
+def test_disks_that_say_they_fail(tmp_path: Path, state: str, asked: bool) -> None:
+    rack = Rack(tmp_path / "rack")
+    rack.disk("nvme0n1", "FAILING", bus="nvme", device__state=state)
+    changes = (("/dev/", f"{rack.root}/dev/"), ("fcntl.ioctl(", "answer("), ("PATHS: list", f"{ANSWER}\n\nPATHS: list"))
+    [record] = probe(rack, *changes)["disks"]
+    assert record["problems"] == (["errors of the medium have made it unreliable"] if asked else [])
 
 
 METRICS = """\

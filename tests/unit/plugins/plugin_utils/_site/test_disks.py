@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disks import matching, select_disks
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disks import match_drives, matching, select_disks
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import ExpressionError
 
 
@@ -185,3 +185,54 @@ def test_nothing_is_taken_that_must_not_be(
         assert count is None or len(wanted) == count
     else:
         assert result["chosen"] == []
+
+
+def drive(serial: str | None, **more: Any) -> dict[str, Any]:
+    return {
+        "serial_number": serial,
+        "capacity_bytes": 4_000_000_000,
+        "health": "OK",
+        "failure_predicted": False,
+        **more,
+    }
+
+
+def test_drives_are_matched_by_serial_number_however_it_is_written() -> None:
+    found = match_drives([disk("sda", "WD-WX1 2ab"), disk("sdb", "S2")], [drive("S2"), drive(" wdwx12AB ")])
+    assert [(m["disk"]["name"], m["serial_number"], m["differences"]) for m in found["matched"]] == [
+        ("sda", "WD-WX1 2ab", []),
+        ("sdb", "S2", []),
+    ]
+    assert (found["disks"], found["drives"], found["problems"]) == ([], [], [])
+
+
+def test_what_only_one_side_sees_stands_alone() -> None:
+    alone = [disk("sda", "VOLUME"), disk("sdb", None)], [drive("S1"), drive(None)]
+    assert match_drives(*alone) == {"matched": [], "disks": alone[0], "drives": alone[1], "problems": []}
+
+
+@pytest.mark.parametrize("count", [(2, 1), (1, 2)])
+def test_a_serial_number_that_is_shown_twice_matches_nothing(count: tuple[int, int]) -> None:
+    found = match_drives([disk("sda", "S1")] * count[0], [drive("S1")] * count[1])
+    assert found["matched"] == [] and (len(found["disks"]), len(found["drives"])) == count
+    assert found["problems"] == ["more than one disk or drive shows the serial number S1"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        ({}, {"capacity_bytes": 8_000_000_000}, "the server sees 4000000000 bytes, its BMC 8000000000"),
+        ({}, {"failure_predicted": True}, "the BMC predicts that it fails"),
+        ({}, {"health": "Critical"}, "the BMC says that its health is Critical"),
+        ({"health": {"status": "failing", "problems": ["is worn"]}}, {}, "the disk says: is worn"),
+    ],
+)
+def test_differences(ours: dict[str, Any], theirs: dict[str, Any], text: str) -> None:
+    [match] = match_drives([disk("sda", "S1", **ours)], [drive("S1", **theirs)])["matched"]
+    assert match["differences"] == [text]
+
+
+def test_what_is_no_difference() -> None:
+    ours = disk("sda", "S1", health={"status": "ok", "problems": []}, capacity_bytes=480_103_981_056)
+    theirs = [drive("S1", capacity_bytes=480_000_000_000), drive("S1", capacity_bytes=None, health=None)]
+    assert [match_drives([ours], [each])["matched"][0]["differences"] for each in theirs] == [[], []]

@@ -22,6 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption i
     admit,
     allowed,
     refusals,
+    waits,
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site
@@ -340,6 +341,22 @@ def test_what_is_admitted_never_breaks_a_limit(situation: tuple[Site, Service, l
     for volume in state.volumes:
         if {*fresh} & {*volume.replicas}:
             assert sum(1 for n, good in volume.replicas.items() if good and n not in lost) >= volume.needed
+
+
+@settings(deadline=None, max_examples=200)
+@given(situations())
+def test_run_after_run_takes_all_who_only_wait(situation: tuple[Site, Service, list[tuple[str, str]]]) -> None:
+    """Each run takes somebody, as long as the servers of the run before are back; so it comes to an end."""
+    of, state, wanted = situation
+    taken, refused = admit(of, state, wanted)
+    waiting = waits(of, state, wanted, refused)
+    assert all(refusals(of, state, name, level) for name, level in wanted if name not in {*taken, *waiting})
+    while waiting:
+        wanted = [(name, level) for name, level in wanted if name in waiting]
+        taken, refused = admit(of, state, wanted)
+        assert taken and not {*refused} - {*waiting}
+        waiting = waits(of, state, wanted, refused)
+        assert {*waiting} == {*refused}
 
 
 @settings(deadline=None, max_examples=200)

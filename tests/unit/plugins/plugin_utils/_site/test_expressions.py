@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import (
     DISK_FIELDS,
     ExpressionError,
     check_expression,
     check_selector,
 )
+from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import Rack
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,10 @@ def test_a_function_deep_inside() -> None:
 
 def test_the_fields_are_those_of_a_disk_record() -> None:
     assert {"name", "serial_number", "capacity_bytes", "protocol", "media_type", "signatures", "kiban"} <= DISK_FIELDS
+
+
+def test_selectors_ask_only_for_what_a_record_has(tmp_path: Path) -> None:
+    rack = Rack(tmp_path / "rack")
+    rack.disk("sda", "S1", bus="sata")
+    [record] = _disks.list_disks(rack.system)
+    assert set(record) >= DISK_FIELDS

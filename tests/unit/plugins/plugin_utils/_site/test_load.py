@@ -761,6 +761,14 @@ def test_server_vars() -> None:
     }
 
 
+def test_a_wipe_method_reaches_the_role() -> None:
+    site = load_site(changed(*FULL, ("profiles.compute.disks.data.wipe_method", "nvme_format")))
+    given = server_vars(site, site.server("node2"))["profile"]["disks"]
+    assert given["data"]["wipe_method"] == "nvme_format" and "wipe_method" not in given["system"]
+    edit = ("profiles.compute.disks.data", {"select": "a", "wipe_method": "hammer"})
+    assert refused(edit)[0][0] == "profiles.compute.disks.data.wipe_method"
+
+
 def test_the_input_is_left_alone() -> None:
     data = changed(*FULL)
     before = copy.deepcopy(data)

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
@@ -255,6 +256,42 @@ def test_a_running_server_without_usable_bmc_is_told_and_kept() -> None:
     assert "wrong password" in plan.notices[0].message
 
 
+BIOS = {"id": "BIOS", "name": "System BIOS", "version": "2.18.0"}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "read", "told"),
+    [
+        ((), None, []),
+        ((FirmwareBaseline("BIOS", None, "2.18"),), (BIOS,), []),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            (BIOS,),
+            ["firmware System BIOS 2.18.0 is older than 2.19; the profile says at least 2.19"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", "2.17.1", None),),
+            (BIOS,),
+            ["firmware System BIOS is 2.18.0 and not 2.17.1; the profile says 2.17.1"],
+        ),
+        (
+            (FirmwareBaseline("BIOS", None, "2.19"),),
+            None,
+            ["its BMC lists no firmware, so the profile's versions are not compared"],
+        ),
+    ],
+)
+def test_firmware_is_told_of_where_the_profile_states_it(
+    baseline: tuple[FirmwareBaseline, ...], read: tuple[dict[str, Any], ...] | None, told: list[str]
+) -> None:
+    of = site()
+    of = replace(of, profiles={name: replace(profile, firmware=baseline) for name, profile in of.profiles.items()})
+    state = SiteState({"node1": replace(ON, firmware=read)}, {"node1": running()}, CLUSTER)
+    plan = make_plan(of, INTENT, state)
+    assert [notice.message for notice in plan.notices] == told
+    assert not plan.changes and not plan.problems
+
+
 def reinstalled(name: str = "node1", cluster: ClusterState = CLUSTER, **changes: Any) -> Plan:
     state = SiteState({name: ON}, {name: running(installed={"reinstall": "zero"})}, cluster)
     return make_plan(site(reinstall="one"), INTENT, replace(state, **changes))
@@ -304,6 +341,16 @@ def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
     plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
     assert {change.server for change in plan.changes} == {"node1"}
     assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
+    assert plan.waits == ("node2", "node3", "node4") == tuple(plan.to_dict()["waits"])
+    assert plan.problems[0].message.startswith("waits for servers that go first, left alone: at most 1 of 4")
+    assert plan.summary == "1 server to install, 3 to wait for another run, 0 in order"
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+
+
+def test_a_server_refused_for_another_reason_waits_for_nobody() -> None:
+    plan = reinstalled(leases={"node1": "process 7"})
+    assert [problem.server for problem in plan.problems] == ["node1"] and plan.waits == ()
+    assert plan.summary == "1 server left alone, 0 in order"
 
 
 def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
@@ -438,6 +485,20 @@ UNKNOWN = {"serial_number": "X-1", "name": "sdb", "uses": ["/mnt/x", "held by md
             "disk sdb (serial X-1) is claimed for volumes, but the profile does not select it",
         ),
         (running(disks=({**DATA[0], "claimed": True, "readonly": True},)), ON, {}, "is mounted read-only"),
+        (
+            running(disks=(*DATA, {**UNKNOWN, "uses": []})),
+            ON,
+            {},
+            "sdb (serial X-1) is used by nothing, and the profile",
+        ),
+        (running(disks=({**DATA[0], "problems": ["is hot"]},)), ON, {}, "(serial DATA-1) may be failing: is hot"),
+        (
+            running(disks=({**DATA[0], "claimed": True, "unused_bytes": 5 * 10**9},)),
+            ON,
+            {},
+            "(serial DATA-1) has grown: its volume leaves 5.0 GB unused",
+        ),
+        (running(lost_disks=("DATA-0",)), ON, {}, "the data disk DATA-0 is gone: pulled, or dead. If it does not come"),
         (running(), BmcState(power="off"), {}, "may be that of another server"),
         (running(uuid=UUID), BmcState(power="on", uuid="9" * 8 + UUID[8:]), {}, "may be that of another server"),
         (running(), ON, {"ready": False, "message": "stopped posting"}, "its node is not Ready: stopped posting"),
@@ -460,6 +521,8 @@ def test_what_no_run_mends_is_a_notice(host: HostState, bmc: BmcState, node: dic
         (running(uuid=UUID), BmcState(power="on", uuid=UUID.upper()), {}),
         (running(uuid=UUID), BmcState(power="on", uuid="40302010-6050-8070-8899-aabbccddeeff"), {}),
         (running(disks=(*DATA, {"serial_number": "S", "name": "vda", "uses": ["/", "/boot"]})), ON, {}),
+        (running(disks=(*DATA, {**UNKNOWN, "uses": [], "removable": True})), ON, {}),
+        (running(disks=({**DATA[0], "claimed": True, "unused_bytes": 2 * 2**20},)), ON, {}),
         (running(), ON, {"runtime": "containerd://2.4.2+unknown"}),
         (running(), ON, {"runtime": "containerd://Unknown"}),
         (
@@ -494,6 +557,13 @@ def test_an_unknown_bmc_is_named() -> None:
     plan = make_plan(site(), INTENT, state)
     assert [(n.server, n.message.partition(" but")[0]) for n in plan.notices] == [("192.0.2.40", "is a BMC (ACME),")]
     assert plan.changes == () and plan.problems == ()
+
+
+def test_a_disk_that_came_in_the_place_of_another_is_told() -> None:
+    new = {**DATA[0], "serial_number": "DATA-9"}
+    plan = plan_for(running(disks=(new,), local_mounts=(), lost_disks=("DATA-1",)))
+    assert acts(plan) == [("disks", "claim")] and "not mounted: DATA-9" in plan.changes[0].before
+    assert "DATA-1 is gone: pulled, or dead. New is DATA-9." in plan.notices[0].message
 
 
 def test_a_missing_data_disk_is_told() -> None:

@@ -1,0 +1,32 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+try:
+    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import storage as _storage
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
+
+
+def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(
+            f"select_pools needs a Python library that is missing: {IMPORT_ERROR}"
+        ) from IMPORT_ERROR
+    try:
+        return _storage.select_pools(records, storage)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise AnsibleFilterError(f"select_pools: {error}") from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"select_pools": select_pools}

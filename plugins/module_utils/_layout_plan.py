@@ -1,0 +1,366 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: may change in any release without notice.
+# Do not use it from outside the collection.
+
+"""What has to be done so that a host has the pools of its model. Nothing here reads or writes anything.
+
+A pool is a stack of layers: disks, md array, LUKS2 container, then a volume group with volumes or one file system. Each
+disk of it records which layers are complete. What a layer holds before that is noted was made by us and never held
+data, so it may be made again; once it is noted, a missing layer is a loss and not a beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
+    BARRIERS,
+    MIB,
+    SLACK,
+    Array,
+    Content,
+    Disk,
+    Facts,
+    Group,
+    Pool,
+    Step,
+    array_path,
+    made_uuid,
+    mapping_path,
+)
+
+__all__ = ["decide"]
+
+
+class Refused(Exception):
+    """This pool cannot be brought to what is wanted; the message is complete."""
+
+
+def decide(
+    pools: Sequence[Pool], site: str, wipe: Sequence[str], facts: Facts, new_id: str
+) -> tuple[list[Step], list[str]]:
+    """The steps in their order, and why they may not be done. A pool without disks of its own gets the id new_id.
+
+    If anything is refused there is no step at all.
+    """
+    steps: list[Step] = []
+    refused: list[str] = []
+    for pool in pools:
+        try:
+            steps += _Plan(pool, site, frozenset(wipe), facts, made_uuid(new_id, pool.name)).steps()
+        except Refused as exc:
+            refused.append(f"{pool.name}: {exc}")
+    return ([], refused) if refused else (steps, [])
+
+
+class _Plan:
+    """The decision for one pool."""
+
+    def __init__(self, pool: Pool, site: str, wipe: frozenset[str], facts: Facts, new_id: str) -> None:
+        self.pool, self.site, self.wipe, self.facts = pool, site, wipe, facts
+        missing = [serial for serial in pool.disks if serial not in facts.disks]
+        if missing:
+            raise Refused(f"no disk has serial number {', '.join(missing)}")
+        self.disks = [facts.disks[serial] for serial in pool.disks]
+        self.ours = [disk for disk in self.disks if self._is_ours(disk)]
+        self.fresh = [disk for disk in self.disks if disk not in self.ours]
+        ids = {disk.id for disk in self.ours if disk.id}
+        if len(ids) > 1:
+            raise Refused(
+                f"its disks belong to {len(ids)} different pools of this name: "
+                f"{', '.join(f'{disk.path} {disk.serial}' for disk in self.ours)}. Take out what is not of this server"
+            )
+        self.id = ids.pop() if ids else new_id
+        # What is complete according to any disk: disks are told one after the other, and a new one knows nothing.
+        self.made = frozenset(layer for disk in self.ours for layer in disk.made)
+        # Devices that this very plan makes hold nothing, whatever was read.
+        self.new: set[str] = set()
+
+    def _is_ours(self, disk: Disk) -> bool:
+        return disk.id is not None and disk.site == self.site and disk.pool == self.pool.name
+
+    def steps(self) -> list[Step]:
+        found: list[Step] = []
+        for disk in self.fresh:
+            found.append(self._partition(disk))
+            self.new.add(disk.part)
+        bases = [disk.part for disk in self.disks]
+        for layer in self.pool.layers:
+            work = {"array": self._array, "luks": self._luks, "group": self._group, "filesystem": self._single}[layer]
+            more, bases = work(bases)
+            found += more
+            # What only comes to light now has not got the new disks yet.
+            if not any(step.kind in ("array_assemble", "group_activate") for step in more):
+                found += self._records(layer)
+            if any(step.kind in BARRIERS for step in more):
+                break
+        return found
+
+    def _records(self, layer: str) -> list[Step]:
+        done = self.pool.layers[: self.pool.layers.index(layer) + 1]
+        return [
+            self._step("record", disk.serial, f"note on {disk.path} that the {layer} is complete", made=done)
+            for disk in self.disks
+            if disk in self.fresh or layer not in disk.made
+        ]
+
+    def _step(self, kind: str, target: str, words: str, **args: object) -> Step:
+        # Arrays are found by UUID: another one may have the name.
+        array = {"array": made_uuid(self.id, "array")} if self.pool.level else {}
+        return Step(kind, self.pool.name, target, words, {**array, **args})
+
+    # Disks
+
+    def _partition(self, disk: Disk) -> Step:
+        other = disk.id is not None or disk.pool is not None
+        mine = disk.site == self.site and disk.pool == self.pool.name
+        if disk.busy:
+            raise Refused("; ".join(disk.busy))
+        if other and not mine and disk.serial not in self.wipe:
+            raise Refused(
+                f"disk {disk.path} {disk.serial} belongs to pool {disk.pool} of site {disk.site}. "
+                "If its data may be lost, name the serial number under wipe"
+            )
+        if disk.content and not mine and disk.serial not in self.wipe:
+            raise Refused(
+                f"disk {disk.serial}: {'; '.join(disk.content)}. If that may be lost, name the serial number under wipe"
+            )
+        if self.ours and "array" not in self.pool.layers and self.pool.layers[-1] == "filesystem":
+            raise Refused(f"disk {disk.serial} is one too many: a file system without RAID has one disk")
+        return self._step(
+            "partition", disk.serial, f"partition {disk.path} ({disk.serial})", id=self.id, site=self.site
+        )
+
+    # md
+
+    def _array(self, parts: list[str]) -> tuple[list[Step], list[str]]:
+        path = array_path(self.pool.name)
+        array = self.facts.arrays.get(self.pool.name) if self.ours else None
+        for disk in self.ours:
+            held = self._content(disk.part)
+            if held is not None and held.type != "linux_raid_member":
+                raise Refused(f"{disk.part} holds {held.type} where a member of the array should be")
+        if "array" not in self.made:
+            whole = array is not None and len(array.members) == array.slots == len(parts)
+            if array is not None and whole and set(array.members) == set(parts) and self._level(array):
+                return [], [path]
+            self.new.add(path)
+            words = f"create {path}: {self.pool.level} of {', '.join(parts)}"
+            return [
+                self._step(
+                    "array_create",
+                    path,
+                    words,
+                    level=self.pool.level,
+                    metadata=self.pool.metadata,
+                    members=tuple(parts),
+                )
+            ], [path]
+        if array is None:
+            known = [disk.part for disk in self.ours if self._content(disk.part) is not None]
+            if not known:
+                raise Refused(f"the array is gone: {', '.join(disk.part for disk in self.ours)} hold no member of it")
+            words = f"assemble {path} of {', '.join(known)}"
+            return [self._step("array_assemble", path, words, members=tuple(known))], [path]
+        return self._members(array, path, parts), [path]
+
+    def _level(self, array: Array) -> bool:
+        return array.level == self.pool.level
+
+    def _members(self, array: Array, path: str, parts: list[str]) -> list[Step]:
+        """A running array: faulty members out, new disks in, and all of a larger member's room."""
+        if not self._level(array):
+            raise Refused(f"{path} is {array.level}, not {self.pool.level}: levels are not changed")
+        if len(parts) > array.slots:
+            raise Refused(f"{path} has {array.slots} members and {len(parts)} disks are named: it is not reshaped")
+        faulty = sorted(part for part, state in array.members.items() if state == "faulty")
+        for part in faulty:
+            if part in parts:
+                raise Refused(f"{part} failed in {path}: put another disk in its place")
+        joining = [part for part in parts if part not in array.members]
+        steps = [self._step("array_remove", path, f"remove failed {part} from {path}", member=part) for part in faulty]
+        for part in joining:
+            steps.append(self._step("array_add", path, f"add {part} to {path}", member=part))
+        if not joining and not faulty and array.room - array.component >= SLACK:
+            steps.append(self._step("array_grow", path, f"grow {path} to the size of its members"))
+        return steps
+
+    # LUKS
+
+    def _luks(self, devices: list[str]) -> tuple[list[Step], list[str]]:
+        steps, opened = [], []
+        for number, device in enumerate(devices):
+            alone = "array" in self.pool.layers
+            path = mapping_path(self.pool.name, None if alone else self._number(number))
+            opened.append(path)
+            disk = None if alone else self.disks[number]
+            made = "luks" in (self.made if disk is None or disk in self.fresh else disk.made)
+            made = made and device not in self.new
+            held = self._content(device)
+            want = made_uuid(self.id, f"luks {'' if disk is None else disk.serial}")
+            if not made and not (held and held.type == "crypto_LUKS" and held.uuid == want and held.ready):
+                words = f"make a LUKS2 container on {device}"
+                steps.append(self._step("luks_format", device, words, uuid=want))
+                steps.append(self._step("luks_open", path, f"open {device} as {path}", device=device))
+                self.new.add(path)
+            elif held is None or held.type != "crypto_LUKS":
+                raise Refused(f"the LUKS container is gone: {device} holds {held.type if held else 'nothing'}")
+            elif not held.ready:
+                raise Refused(f"the key does not open the LUKS container on {device}")
+            elif path not in self.facts.devices:
+                steps.append(self._step("luks_open", path, f"open {device} as {path}", device=device))
+            elif self.facts.devices[device].size - self.facts.devices[path].size >= 2 * SLACK:
+                steps.append(self._step("luks_resize", path, f"grow {path} to the size of {device}"))
+        return steps, opened
+
+    def _number(self, number: int) -> int:
+        """Of the mapping of a disk: counted in the order of serial numbers."""
+        return sorted(self.pool.disks).index(self.pool.disks[number])
+
+    # Volume group
+
+    def _group(self, devices: list[str]) -> tuple[list[Step], list[str]]:
+        name, group = self.pool.name, self.facts.groups.get(self.pool.name)
+        if "group" not in self.made:
+            if group is not None and set(group.pvs) == set(devices) and not self.new & set(devices):
+                return self._volumes(group), devices
+            if group is not None:
+                raise Refused(
+                    f"there is a volume group {name} already, on {', '.join(sorted(group.pvs)) or 'other disks'}"
+                )
+            for device in devices:
+                held = self._content(device)
+                # An orphan PV is what a killed vgcreate leaves; other content shows through on a new array.
+                if held and device in [disk.part for disk in self.ours] and held.type != "LVM2_member":
+                    raise Refused(f"{device} holds {held.type} where nothing should be yet")
+            create = self._step(
+                "group_create", name, f"create volume group {name} on {', '.join(devices)}", pvs=tuple(devices)
+            )
+            return [create, *self._volumes(None)], devices
+        if group is None:
+            raise Refused(f"the volume group {name} is gone from {', '.join(devices)}")
+        if group.missing:
+            raise Refused(f"{group.missing} physical volumes of {name} are missing: put the disks back")
+        if others := sorted(set(group.pvs) - set(devices)):
+            raise Refused(f"the volume group {name} is also on {', '.join(others)}, which is not of this pool")
+        if any(not lv.active for lv in group.lvs.values()):
+            return [self._step("group_activate", name, f"activate volume group {name}")], devices
+        steps = []
+        for device in devices:
+            if device not in group.pvs:
+                steps.append(self._step("group_extend", name, f"add {device} to volume group {name}", device=device))
+            elif self.facts.devices[device].size - group.pvs[device] >= SLACK:
+                steps.append(self._step("pv_resize", device, f"grow the physical volume on {device}"))
+        return steps or self._volumes(group), devices
+
+    def _volumes(self, group: Group | None) -> list[Step]:
+        steps: list[Step] = []
+        # A volume that takes what is left comes after those with a size, and a pool before what is in it.
+        order = sorted(self.pool.volumes, key=lambda volume: (volume.type == "thin", volume.size is None))
+        free = group.free if group else None
+        for volume in order:
+            lv = group.lvs.get(volume.name) if group else None
+            size = self._rounded(volume.size, group)
+            path = f"/dev/{self.pool.name}/{volume.name}"
+            if lv is None:
+                if volume.type != "thin" and free is not None and size is not None:
+                    if size > free:
+                        raise Refused(f"{path} needs {size} bytes and {free} are free")
+                    free -= size
+                words = f"create {volume.type} volume {path}"
+                args = {"size": size, "type": volume.type, "thin_pool": volume.thin_pool}
+                steps.append(self._step("lv_create", path, words, **args))
+                self.new.add(path)
+            else:
+                if lv.type != volume.type:
+                    raise Refused(f"{path} is {lv.type}, not {volume.type}")
+                if size is not None and lv.size > size:
+                    raise Refused(f"{path} has {lv.size} bytes and {size} are wanted: volumes are not made smaller")
+                more = (size - lv.size) if size is not None else (free or 0)
+                if more and volume.type != "thin" and size is not None and free is not None:
+                    if more > free:
+                        raise Refused(f"{path} needs {more} bytes more and {free} are free")
+                    free -= more
+                if more:
+                    steps.append(self._step("lv_extend", path, f"extend {path}", size=size))
+                    if volume.filesystem and not lv.new:
+                        steps += self._checked(path, volume.filesystem)
+                        steps += self._mounted(path, volume.filesystem, volume.mount)
+                        steps += self._grown(path, volume.filesystem, volume.mount)
+                        continue
+            if volume.filesystem:
+                new = lv is None or lv.new
+                steps += self._file_system(path, volume.filesystem, volume.mount, new)
+            if lv is None or lv.new:
+                steps.append(self._step("lv_ready", path, f"note that {path} is complete"))
+        return steps
+
+    @staticmethod
+    def _rounded(size: int | None, group: Group | None) -> int | None:
+        extent = group.extent if group else 4 * MIB
+        return None if size is None else -(-size // extent) * extent
+
+    # File systems
+
+    def _single(self, devices: list[str]) -> tuple[list[Step], list[str]]:
+        if len(devices) != 1:
+            raise Refused(f"a file system without RAID and volumes has one disk, not {len(devices)}")
+        new = "filesystem" not in self.made or devices[0] in self.new
+        return self._file_system(devices[0], self.pool.filesystem or "ext4", self.pool.mount, new), devices
+
+    def _file_system(self, path: str, kind: str, mount: str | None, new: bool) -> list[Step]:
+        held, want = self._content(path), made_uuid(self.id, f"filesystem {path}")
+        steps: list[Step] = []
+        if new and not (held and held.type == kind and held.uuid == want and held.ready):
+            if path in self.facts.devices and path not in self.new and self.facts.devices[path].mounts:
+                raise Refused(
+                    f"{path} is mounted at {', '.join(self.facts.devices[path].mounts)} and was not made by us"
+                )
+            steps.append(self._step("mkfs", path, f"make {kind} on {path}", type=kind, uuid=want))
+            self.new.add(path)
+        elif not new:
+            steps += self._checked(path, kind)
+        steps += self._mounted(path, kind, mount)
+        device = self.facts.devices.get(path) if path not in self.new else None
+        if device and device.fs_size is not None and device.size - device.fs_size >= SLACK:
+            steps += self._grown(path, kind, mount)
+        return steps
+
+    def _grown(self, path: str, kind: str, mount: str | None) -> list[Step]:
+        # XFS grows by its mount point only.
+        if kind == "xfs" and mount is None:
+            return []
+        return [self._step("fs_grow", path, f"grow {kind} on {path}", type=kind, mount=mount)]
+
+    def _checked(self, path: str, kind: str) -> list[Step]:
+        held = self._content(path)
+        if held is None or held.type != kind:
+            raise Refused(
+                f"{path} holds {held.type if held else 'nothing'} where {kind} was made. Repair it: it may hold data"
+            )
+        return []
+
+    def _mounted(self, path: str, kind: str, mount: str | None) -> list[Step]:
+        if mount is None:
+            return []
+        steps = []
+        device = self.facts.devices.get(path) if path not in self.new else None
+        there = mount in device.mounts if device else False
+        if not there and mount in self.facts.taken:
+            raise Refused(f"{mount} is taken: {self.facts.taken[mount]} is mounted there")
+        held = self._content(path)
+        source = f"UUID={held.uuid if held else made_uuid(self.id, f'filesystem {path}')}"
+        if self.facts.fstab.get(mount) != source:
+            words = f"add {mount} to fstab"
+            boot = not self.pool.luks
+            steps.append(self._step("fstab", mount, words, source=source, type=kind, boot=boot))
+        if not there:
+            steps.append(self._step("mount", path, f"mount {path} at {mount}", mount=mount, type=kind))
+        return steps
+
+    def _content(self, path: str) -> Content | None:
+        device = None if path in self.new else self.facts.devices.get(path)
+        return device.content if device else None

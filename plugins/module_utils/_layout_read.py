@@ -1,0 +1,334 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the kiban.baremetal collection: may change in any release without notice.
+# Do not use it from outside the collection.
+
+"""What a host has of its pools: disks, arrays, containers, volume groups, file systems, mounts. Only reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt, _layout
+
+__all__ = ["LABEL", "MARK", "NEW_TAG", "LayoutError", "md_uuid", "part_node", "read_facts", "run", "running_arrays"]
+
+LABEL = "kiban-storage"
+# In sector 0 while a disk is being partitioned: whatever else is on it is ours and not complete.
+MARK = b"KIBAN-DISK-LAYOUT "
+# LVM tag of a logical volume whose content is not complete. It is set in the same commit that makes the volume.
+NEW_TAG = "kiban-new"
+
+
+class LayoutError(Exception):
+    """A tool failed; the message is complete."""
+
+
+def run(*words: str, key: str | None = None, accept: Sequence[int] = (0,)) -> str:
+    """Runs a tool in the C locale, with the locks of the disks and, on its standard input, the key of a container."""
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LVM_SUPPRESS_FD_WARNINGS": "1",
+    }
+    try:
+        done = subprocess.run(
+            words,
+            input=(key or "").encode(),
+            capture_output=True,
+            check=False,
+            env=environment,
+            pass_fds=tuple(_disks._locks),
+        )
+    except FileNotFoundError as exc:
+        raise LayoutError(f"the program {words[0]} is missing on this host") from exc
+    if done.returncode not in accept:
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        # Some tools go on with all their options.
+        said = " ".join(said.partition("Usage:")[0].split()) or f"exit status {done.returncode}"
+        raise LayoutError(f"{' '.join(words)}: {said}")
+    return done.stdout.decode("utf-8", "replace")
+
+
+def md_uuid(text: str) -> str:
+    """A UUID as mdadm, blkid or Python write it, in one form."""
+    return re.sub(r"[^0-9a-f]", "", text.lower())
+
+
+def part_node(disk: str) -> str:
+    return f"{disk}p1" if disk[-1].isdigit() else f"{disk}1"
+
+
+def running_arrays() -> dict[str, str]:
+    """md arrays that the kernel shows, by UUID: device node."""
+    found = {}
+    for name in os.listdir("/sys/block"):
+        if re.match(r"^md\d+$|^md_", name):
+            output = run("mdadm", "--detail", "--export", f"/dev/{name}", accept=(0, 1, 4))
+            pairs = dict(line.partition("=")[::2] for line in output.splitlines())
+            uuid = pairs.get("MD_UUID") or _sysfs(f"/sys/block/{name}/md/uuid")
+            if uuid:
+                found[md_uuid(uuid)] = f"/dev/{name}"
+    return found
+
+
+def read_facts(pools: Sequence[_layout.Pool], keys: Mapping[str, str], fstab: str = "/etc/fstab") -> _layout.Facts:
+    """All that the decision asks for."""
+    return _Reader(pools, keys).facts(fstab)
+
+
+class _Reader:
+    def __init__(self, pools: Sequence[_layout.Pool], keys: Mapping[str, str]) -> None:
+        self.pools, self.keys = pools, keys
+        self.disks: dict[str, _layout.Disk] = {}
+        self.devices: dict[str, _layout.Device] = {}
+        self.arrays: dict[str, _layout.Array] = {}
+        # Device nodes to the names that they have in the plan.
+        self.names: dict[str, str] = {}
+
+    def facts(self, fstab: str) -> _layout.Facts:
+        records = _disks.list_disks()
+        for pool in self.pools:
+            for serial in pool.disks:
+                if any(record["serial_number"] == serial for record in records):
+                    self._disk(_disks.select_disk(records, serial))
+        if any(pool.level for pool in self.pools):
+            self._arrays()
+        for pool in self.pools:
+            count = 0 if pool.level else len(pool.disks)
+            for number in [None, *range(count)] if pool.luks else []:
+                self._mapping(_layout.mapping_path(pool.name, number))
+        groups = self._groups() if any(pool.volumes for pool in self.pools) else {}
+        lines = [line.split() for line in _text(fstab).splitlines() if not line.lstrip().startswith("#")]
+        return _layout.Facts(
+            disks=self.disks,
+            devices=self.devices,
+            arrays=self.arrays,
+            groups=groups,
+            fstab={words[1]: words[0] for words in lines if len(words) > 2},
+            taken=_mounted(),
+        )
+
+    def _mapping(self, name: str) -> None:
+        """A container counts only if it is on a device of ours: another one may have the name."""
+        base = os.path.basename(os.path.realpath(name))
+        if {f"/dev/{below}" for below in _listed(f"/sys/block/{base}/slaves")} & set(self.names):
+            self._device(name)
+
+    def _disk(self, record: dict[str, Any]) -> None:
+        path, serial = record["path"], record["serial_number"]
+        with open(path, "rb") as file:
+            head = file.read(_disks.MIB)
+        part = part_node(path)
+        table = _gpt.parse(head, record["logical_block_bytes"])
+        owner: dict[str, str | None] = {}
+        made: frozenset[str] = frozenset()
+        if head.startswith(MARK):
+            data = _json(head[len(MARK) : _disks.RECORD_SIZE])
+            owner = {"site": data.get("site"), "pool": data.get("storage")}
+        elif table and len(table.partitions) == 1 and table.labelled(LABEL):
+            raw = head[_disks.RECORD_OFFSET : _disks.RECORD_OFFSET + _disks.RECORD_SIZE]
+            data = _json(raw[len(_disks.RECORD_MARK) :]) if raw.startswith(_disks.RECORD_MARK) else {}
+            if data.get("disk") == table.disk_uuid:
+                owner = {"site": data.get("site"), "pool": data.get("storage"), "id": data.get("id")}
+                made = frozenset(data.get("made") or ())
+        mine = owner.get("id") is not None
+        self.disks[serial] = _layout.Disk(
+            serial,
+            path,
+            part,
+            record["partitions"][0]["size_bytes"] if mine else record["capacity_bytes"] - 2 * _disks.MIB,
+            tuple(_disks.in_use(record)),
+            tuple(_disks.not_blank(record)),
+            **owner,
+            made=made,
+        )
+        if mine:
+            self._device(part)
+
+    def _device(self, name: str, node: str | None = None) -> None:
+        node = os.path.realpath(node or name)
+        if not os.path.exists(node):
+            return
+        self.names[node] = name
+        with open(node, "rb") as file:
+            size = _disks.device_size(file.fileno())
+            head = file.read(_disks.MIB)
+        status = os.stat(node)
+        number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        mounts = tuple(_disks.mounts_of(_disks.SYSTEM, {number}, {node}))
+        content = self._content(node, head, mounts)
+        self.devices[name] = _layout.Device(size, content, _file_system_size(content, head, mounts), mounts)
+
+    def _content(self, node: str, head: bytes, mounts: Sequence[str]) -> _layout.Content | None:
+        found = _disks._blkid(node, 0, 0)
+        # Of a blank partition blkid tells its entry in the table, and no type.
+        if not found or found[0]["type"] == "unknown":
+            return None
+        kind, uuid = found[0]["type"], found[0]["uuid"]
+        return _layout.Content(kind, uuid, self._ready(node, kind, head, bool(mounts)))
+
+    def _ready(self, node: str, kind: str, head: bytes, mounted: bool) -> bool:
+        """Whether the making of a content came to its end."""
+        if kind == "ext4":
+            last_mounted = struct.unpack_from("<I", head, 1024 + 0x2C)[0]
+            return mounted or last_mounted != 0 or _disks.run_tool("e2fsck", "-fn", node)[0] == 0
+        if kind == "xfs":
+            return head[126] == 0
+        if kind == "crypto_LUKS":
+            return self._opens(node)
+        return True
+
+    def _opens(self, node: str) -> bool:
+        base = os.path.basename(node)
+        holders = [each for path in _sysfs_paths(base) for each in _listed(os.path.join(path, "holders"))]
+        for pool in self.pools:
+            names = {os.path.basename(_layout.mapping_path(pool.name, number)) for number in (None, *range(64))}
+            if any(_sysfs(f"/sys/block/{holder}/dm/name") in names for holder in holders):
+                return True
+            owns = node in [part_node(self.disks[serial].path) for serial in pool.disks if serial in self.disks]
+            if pool.luks and pool.name in self.keys and (owns or self.names[node] == _layout.array_path(pool.name)):
+                try:
+                    run("cryptsetup", "open", "--test-passphrase", "--key-file=-", node, key=self.keys[pool.name])
+                    return True
+                except LayoutError:
+                    return False
+        return False
+
+    def _arrays(self) -> None:
+        running = running_arrays()
+        for pool in self.pools:
+            ids = {self.disks[serial].id for serial in pool.disks if serial in self.disks} - {None}
+            if pool.level is None or len(ids) != 1:
+                continue
+            node = running.get(md_uuid(_layout.made_uuid(str(ids.pop()), "array")))
+            base = f"/sys/block/{os.path.basename(node)}/md" if node else ""
+            if node is None or _sysfs(f"{base}/array_state") in (None, "inactive", "clear"):
+                continue
+            members, rooms = {}, []
+            for entry in _listed(base):
+                if entry.startswith("dev-"):
+                    part = "/dev/" + entry[4:].replace("!", "/")
+                    state = (_sysfs(f"{base}/{entry}/state") or "faulty").split(",")
+                    gone = not os.path.exists(f"{base}/{entry}/block/size")
+                    members[part] = (
+                        "faulty" if gone or "faulty" in state else "active" if "in_sync" in state else "spare"
+                    )
+                    sectors = int(_sysfs(f"{base}/{entry}/block/size") or 0) - int(
+                        _sysfs(f"{base}/{entry}/offset") or 0
+                    )
+                    rooms.append(sectors * 512)
+            self.arrays[pool.name] = _layout.Array(
+                level=_sysfs(f"{base}/level") or "",
+                slots=int(_sysfs(f"{base}/raid_disks") or 0),
+                members=members,
+                size=int(_sysfs(f"/sys/block/{os.path.basename(node)}/size") or 0) * 512,
+                component=int(_sysfs(f"{base}/component_size") or 0) * 1024,
+                room=min(rooms, default=0),
+            )
+            self._device(_layout.array_path(pool.name), node)
+
+    def _groups(self) -> dict[str, _layout.Group]:
+        pvs = _report("pvs", "pv_name,vg_name,pv_size")
+        lvs = _report("lvs", "lv_name,vg_name,lv_size,segtype,pool_lv,lv_tags,lv_active")
+        found = {}
+        for row in _report("vgs", "vg_name,vg_extent_size,vg_free,vg_missing_pv_count"):
+            name = row["vg_name"]
+            pool = next((pool for pool in self.pools if pool.name == name), None)
+            if pool is None:
+                continue
+            mine = [each for each in pvs if each["vg_name"] == name]
+            volumes = {each["lv_name"]: each for each in lvs if each["vg_name"] == name}
+            found[name] = _layout.Group(
+                extent=int(row["vg_extent_size"]),
+                free=int(row["vg_free"]),
+                missing=int(row["vg_missing_pv_count"]),
+                pvs={self._name(each["pv_name"]): int(each["pv_size"]) for each in mine},
+                lvs={
+                    lv: _layout.Lv(
+                        size=int(each["lv_size"]),
+                        type=each["segtype"],
+                        thin_pool=each["pool_lv"] or None,
+                        new=NEW_TAG in each["lv_tags"].split(","),
+                        active=each["lv_active"] == "active",
+                    )
+                    for lv, each in volumes.items()
+                },
+            )
+            for volume in pool.volumes:
+                if volume.type != "thin-pool" and volume.name in volumes:
+                    self._device(f"/dev/{name}/{volume.name}")
+        return found
+
+    def _name(self, node: str) -> str:
+        return self.names.get(os.path.realpath(node), node)
+
+
+def _report(command: str, columns: str) -> list[dict[str, str]]:
+    words = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
+    report = json.loads(run(command, *words, accept=(0, 5)) or "{}")
+    return [row for part in report.get("report", []) for row in part[command[:2]]]
+
+
+def _file_system_size(content: _layout.Content | None, head: bytes, mounts: Sequence[str]) -> int | None:
+    """Bytes of the file system by its superblock: ext4(5), sb_blocksize and sb_dblocks of the XFS on-disk format."""
+    if content and content.type == "ext4":
+        low, shift = struct.unpack_from("<I", head, 1024 + 0x4)[0], struct.unpack_from("<I", head, 1024 + 0x18)[0]
+        wide = struct.unpack_from("<I", head, 1024 + 0x60)[0] & 0x80
+        high = struct.unpack_from("<I", head, 1024 + 0x150)[0] if wide else 0
+        return int((high << 32) + low) << (10 + shift)
+    if content and content.type == "xfs":
+        # While it is mounted the superblock on the disk may be an older one.
+        shown = run("xfs_growfs", "-n", mounts[0]) if mounts else ""
+        live = re.search(r"^data .*bsize=(\d+) +blocks=(\d+)", shown, re.M)
+        block, blocks = live.groups() if live else struct.unpack_from(">IQ", head, 4)
+        return int(block) * int(blocks)
+    return None
+
+
+def _mounted() -> dict[str, str]:
+    found = {}
+    for line in _text("/proc/self/mountinfo").splitlines():
+        fields, _dash, tail = line.partition(" - ")
+        found[_disks._unescape(fields.split(" ")[4])] = tail.split(" ")[1]
+    return found
+
+
+def _json(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.split(b"\0", 1)[0])
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sysfs_paths(name: str) -> list[str]:
+    return [path for path in (f"/sys/class/block/{name}",) if os.path.isdir(path)]
+
+
+def _sysfs(path: str) -> str | None:
+    return _text(path).strip() or None
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []

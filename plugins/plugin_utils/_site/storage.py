@@ -1,0 +1,84 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""The pools of a profile on the disks of a server. Nothing here touches a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...module_utils import _layout
+from .disks import matching
+
+__all__ = ["intended", "select_pools", "size_in_bytes"]
+
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def size_in_bytes(text: str | None) -> int | None:
+    """`20GiB` in bytes."""
+    return None if text is None else int(text[:-3]) * _UNITS[text[-3:]]
+
+
+def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """`pools` as the module disk_layout takes them, and `problems`: sentences that name the disks.
+
+    Disks that hold the system, or that are claimed for the storage driver, are not looked at.
+    """
+    candidates = [record for record in records if record.get("kiban") is None]
+    pools: list[dict[str, Any]] = []
+    problems: list[str] = []
+    owners: dict[Any, str] = {}
+    for name, pool in storage.items():
+        found = matching(candidates, pool["select"])
+        shown = "; ".join(f"{disk.get('name')} serial {disk.get('serial_number')}" for disk in found) or "none"
+        if len(found) != pool["count"]:
+            problems.append(
+                f'pool {name}: {len(found)} disks match "{pool["select"]}" where {pool["count"]} must: {shown}'
+            )
+        for disk in found:
+            serial = disk.get("serial_number")
+            if not serial:
+                problems.append(f"pool {name}: disk {disk.get('name')} has no serial number")
+            elif owners.setdefault(serial, name) != name:
+                problems.append(f"disk {serial} matches the selectors of the pools {owners[serial]} and {name}")
+        pools.append({**_plain(name, pool), "disks": sorted(str(disk.get("serial_number")) for disk in found)})
+    return {"pools": [] if problems else pools, "problems": problems}
+
+
+def _plain(name: str, pool: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in pool.items() if key not in ("select", "count", "volumes")}
+    volumes = [
+        {**values, "name": volume, "size": size_in_bytes(values.get("size"))}
+        for volume, values in (pool.get("volumes") or {}).items()
+    ]
+    return {**kept, "name": name, "volumes": volumes}
+
+
+def intended(name: str, raw: Mapping[str, Any]) -> _layout.Pool:
+    """A pool of a site file, whose shape is right, without its disks."""
+    volumes = tuple(
+        _layout.Volume(
+            volume,
+            size_in_bytes(values.get("size")),
+            values.get("type") or "linear",
+            values.get("thin_pool"),
+            values.get("filesystem"),
+            values.get("mount"),
+        )
+        for volume, values in ((key, value or {}) for key, value in (raw.get("volumes") or {}).items())
+    )
+    return _layout.Pool(
+        name,
+        (),
+        raw.get("raid"),
+        luks=bool(raw.get("luks")),
+        volumes=volumes,
+        filesystem=raw.get("filesystem"),
+        mount=raw.get("mount"),
+    )

@@ -1,0 +1,113 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pools in the site model: what is refused with its key path, and which disks they get."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import select_pools
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
+
+LAB = yaml.safe_load((Path(__file__).resolve().parents[5] / "inventories" / "lab" / "site.yml").read_text("utf-8"))
+PROFILE = next(iter(LAB["profiles"]))
+FAST: dict[str, Any] = {
+    "select": "protocol == 'NVMe'",
+    "count": 2,
+    "raid": "raid1",
+    "volumes": {
+        "data": {"size": "20GiB", "filesystem": "ext4", "mount": "/srv/data"},
+        "store": {"type": "thin-pool"},
+        "db": {"type": "thin", "thin_pool": "store", "size": "1TiB", "filesystem": "xfs", "mount": "/srv/db"},
+    },
+}
+
+
+def site_with(storage: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = copy.deepcopy(LAB)
+    data["profiles"][PROFILE]["storage"] = storage
+    return data
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(FAST), **more}
+
+
+def test_a_model_without_pools_says_nothing_of_them() -> None:
+    assert all("storage" not in profile for profile in site_vars(load_site(LAB))["profiles"].values())
+
+
+def test_pools_come_back_in_the_normal_form() -> None:
+    normal = site_vars(load_site(site_with({"fast": FAST})))
+    pool = normal["profiles"][PROFILE]["storage"]["fast"]
+    assert (pool["metadata"], pool["luks"], list(pool["volumes"])) == ("1.2", False, ["data", "store", "db"])
+    again = {**LAB, "profiles": normal["profiles"]}
+    assert site_vars(load_site(again))["profiles"] == normal["profiles"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"select": "true", "cuont": 2}, "storage.fast.cuont: unknown key; did you mean 'count'?"),
+        (changed(count=1), "storage.fast: raid1 needs 2 disks or more, not 1"),
+        (changed(select="protocl == 'NVMe'"), "storage.fast.select: "),
+        (changed(filesystem="ext4"), "storage.fast: needs either volumes or a filesystem"),
+        (changed(volumes={"db": FAST["volumes"]["db"]}), "storage.fast.volumes.db: is thin: it needs a size"),
+        (changed(volumes={"data": {"size": "20GB", "filesystem": "ext4"}}), "storage.fast.volumes.data.size: "),
+        (changed(volumes={"a": {"filesystem": "ext4"}, "b": {}}), "storage.fast.volumes.b: takes all that is left"),
+        (changed(volumes={"a": {"size": "1GiB", "mount": "/"}}), "storage.fast.volumes.a.mount: "),
+        (changed(volumes={"a": {"size": "1GiB", "mount": "/srv/a"}}), "storage.fast.volumes.a: is mounted and has no"),
+        (changed(volumes={"a": {"size": "8MiB", "filesystem": "xfs"}}), "storage.fast.volumes.a: has 8388608 bytes"),
+    ],
+)
+def test_what_is_refused_and_where(pool: dict[str, Any], said: str) -> None:
+    with pytest.raises(SiteError) as error:
+        load_site(site_with({"fast": pool}))
+    assert f"profiles.{PROFILE}.{said}" in str(error.value)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    pools = {"one": changed(count=1), "two": changed(filesystem="xfs")}
+    with pytest.raises(SiteError) as error:
+        load_site(site_with(pools))
+    assert len(error.value.problems) == 4  # the mount points of `two` are those of `one`
+
+
+def disk(serial: str | None, protocol: str = "NVMe", kiban: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"serial_number": serial, "name": f"disk-{serial}", "protocol": protocol, "kiban": kiban}
+
+
+def test_the_disks_of_the_pools_are_what_the_module_takes() -> None:
+    storage = site_vars(load_site(site_with({"fast": FAST})))["profiles"][PROFILE]["storage"]
+    system = disk("s", kiban={"purpose": "system"})
+    chosen = select_pools([disk("b"), disk("x", "SATA"), system, disk("a")], storage)
+    assert chosen["problems"] == []
+    pool = disk_layout.wanted(chosen["pools"][0])
+    assert (pool.disks, pool.level) == (("a", "b"), "raid1")
+    assert [volume.size for volume in pool.volumes] == [20 << 30, None, 1 << 40]
+
+
+@pytest.mark.parametrize(
+    ("disks", "said"),
+    [
+        ([disk("a")], "1 disks match \"protocol == 'NVMe'\" where 2 must: disk-a serial a"),
+        ([disk("a"), disk(None)], "disk disk-None has no serial number"),
+    ],
+)
+def test_disks_that_do_not_fit(disks: list[dict[str, Any]], said: str) -> None:
+    chosen = select_pools(disks, {"fast": FAST})
+    assert chosen["pools"] == [] and said in "; ".join(chosen["problems"])
+
+
+def test_a_disk_has_one_pool() -> None:
+    chosen = select_pools([disk("a"), disk("b")], {"fast": FAST, "other": FAST})
+    assert "disk a matches the selectors of the pools fast and other" in chosen["problems"]
