@@ -79,7 +79,7 @@ lint: .venv packages ## linters and type checks
 
 # They have two cores to themselves: real switches beside other tests miss their times.
 SWITCHES = $(addprefix tests/unit/plugins/,modules/test_switch_on_ovs.py modules/test_host_network.py \
-           modules/test_fabric_playbook.py modules/test_switch_lag_on_ovs.py \
+           modules/test_fabric_playbook.py modules/test_lab_fabric.py modules/test_switch_lag_on_ovs.py \
            $(addprefix plugin_utils/_fabric/,test_cabling_on_lldpd.py test_frr_loads.py \
            test_routed_servers.py))
 
