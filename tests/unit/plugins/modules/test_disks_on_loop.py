@@ -129,13 +129,18 @@ def test_write_mount_and_grow(loops: Loops, tmp_path: Path) -> None:
         assert mounted["changed"] and (mounted["grown_bytes"] > 250 * MIB or not may_grow())
         assert (path / "etc/kiban/image.json").exists()
         assert not node_root.mount(_disks.find_disk("SYS"), params, False)["changed"]
-        before = Path(loops.directory / "SYS").read_bytes()
-        with pytest.raises(_image_writer.ImageError, match=f"mounted at {path}"):
-            image_write.run(_image_writer.Request(server.url, image.sha256, "other", wipe=True), "SYS", False)
-        # even if nobody had looked, the kernel would not let it
-        with pytest.raises(_image_writer.ImageError, match="in use by the kernel"):
-            _image_writer.write_image(_disks.find_disk("SYS"), request)
-        assert Path(loops.directory / "SYS").read_bytes() == before
+        # Else the file system writes by itself meanwhile.
+        run("fsfreeze", "--freeze", path)
+        try:
+            before = Path(loops.directory / "SYS").read_bytes()
+            with pytest.raises(_image_writer.ImageError, match=f"mounted at {path}"):
+                image_write.run(_image_writer.Request(server.url, image.sha256, "other", wipe=True), "SYS", False)
+            # even if nobody had looked, the kernel would not let it
+            with pytest.raises(_image_writer.ImageError, match="in use by the kernel"):
+                _image_writer.write_image(_disks.find_disk("SYS"), request)
+            assert Path(loops.directory / "SYS").read_bytes() == before
+        finally:
+            run("fsfreeze", "--unfreeze", path)
 
         files = [("/etc/kiban/installed.json", '{"site": "lab", "server": "node1"}'), ("/etc/hostname", "node1")]
         options = {"link": None, "mode": "0644", "secret": False}
