@@ -170,7 +170,17 @@ def _group_extend(step: Step, _key: str | None) -> None:
 
 
 def _group_activate(step: Step, _key: str | None) -> None:
+    _release_components(step.target)
     run("vgchange", "-qq", "-ay", step.target)
+
+
+def _release_components(group: str) -> None:
+    """A kill while a thin pool is activated leaves its parts active, and LVM refuses the pool until they are not."""
+    for line in run("lvs", "--noheadings", "-o", "lv_name,segtype,lv_active", group).splitlines():
+        words = line.split()
+        if words[1:] == ["thin-pool"]:
+            parts = [f"{group}/{words[0]}_{part}" for part in ("tmeta", "tdata")]
+            run("lvchange", "-qq", "-an", *parts, accept=(0, 5))
 
 
 def _pv_resize(step: Step, _key: str | None) -> None:
@@ -184,6 +194,7 @@ def _lv_create(step: Step, _key: str | None) -> None:
     for line in run("lvs", "--noheadings", "-o", "lv_name", "-S", f"lv_tags={NEW_TAG}", group).split():
         if re.match(r"^lvol\d+$", line):
             run("lvremove", "-qq", "-y", f"{group}/{line}")
+    _release_components(group)
     words = ["-qq", "-y", "-n", name, "--addtag", NEW_TAG]
     if kind == "thin":
         words += ["--type", "thin", "-V", f"{size}b", "--thinpool", str(step.args["thin_pool"])]

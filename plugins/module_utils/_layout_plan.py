@@ -226,7 +226,7 @@ class _Plan:
         name, group = self.pool.name, self.facts.groups.get(self.pool.name)
         if "group" not in self.made:
             if group is not None and set(group.pvs) == set(devices) and not self.new & set(devices):
-                return self._volumes(group), devices
+                return self._activated(group) or self._volumes(group), devices
             if group is not None:
                 raise Refused(
                     f"there is a volume group {name} already, on {', '.join(sorted(group.pvs)) or 'other disks'}"
@@ -246,8 +246,8 @@ class _Plan:
             raise Refused(f"{group.missing} physical volumes of {name} are missing: put the disks back")
         if others := sorted(set(group.pvs) - set(devices)):
             raise Refused(f"the volume group {name} is also on {', '.join(others)}, which is not of this pool")
-        if any(not lv.active for lv in group.lvs.values()):
-            return [self._step("group_activate", name, f"activate volume group {name}")], devices
+        if inactive := self._activated(group):
+            return inactive, devices
         steps = []
         for device in devices:
             if device not in group.pvs:
@@ -255,6 +255,11 @@ class _Plan:
             elif self.facts.devices[device].size - group.pvs[device] >= SLACK:
                 steps.append(self._step("pv_resize", device, f"grow the physical volume on {device}"))
         return steps or self._volumes(group), devices
+
+    def _activated(self, group: Group) -> list[Step]:
+        if all(lv.active for lv in group.lvs.values()):
+            return []
+        return [self._step("group_activate", self.pool.name, f"activate volume group {self.pool.name}")]
 
     def _volumes(self, group: Group | None) -> list[Step]:
         steps: list[Step] = []
