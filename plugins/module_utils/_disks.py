@@ -46,15 +46,19 @@ __all__ = [
     "find_disk",
     "find_path",
     "in_use",
+    "json_after",
     "list_disks",
+    "listed",
     "locked",
     "mounts_of",
     "not_blank",
+    "read_text",
     "record_bytes",
     "reread_partitions",
     "run_tool",
     "select_disk",
     "show_partitions",
+    "sysfs_value",
 ]
 
 MIB = 1 << 20
@@ -252,13 +256,13 @@ def record_bytes(mark: bytes, data: dict[str, Any]) -> bytes:
 def mounts_of(system: System, numbers: set[str], paths: set[str]) -> list[str]:
     """Mount points (and '[swap]') of the devices with these major:minor numbers or paths."""
     found = []
-    for line in _read(system.proc, "self/mountinfo").splitlines():
+    for line in read_text(system.proc, "self/mountinfo").splitlines():
         fields, _dash, tail = line.partition(" - ")
         words, source = fields.split(" "), tail.partition(" ")[2].partition(" ")[0]
         # btrfs shows an anonymous device number, so its source is compared too.
         if words[2] in numbers or (source.startswith("/") and os.path.realpath(_unescape(source)) in paths):
             found.append(_unescape(words[4]))
-    for line in _read(system.proc, "swaps").splitlines()[1:]:
+    for line in read_text(system.proc, "swaps").splitlines()[1:]:
         if os.path.realpath(_unescape(line.split()[0])) in paths:
             found.append("[swap]")
     return sorted(set(found))
@@ -279,13 +283,13 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         return None
     base = os.path.join(system.sys, "block", name)
     real = os.path.realpath(base)
-    if _made_up(real) or _attr(base, "hidden") == "1":
+    if _made_up(real) or sysfs_value(base, "hidden") == "1":
         return None
-    sectors = int(_attr(base, "size") or 0)
+    sectors = int(sysfs_value(base, "size") or 0)
     if not sectors:
         return None
     protocol = _protocol(base, real)
-    rotational = _attr(base, "queue/rotational")
+    rotational = sysfs_value(base, "queue/rotational")
     # A virtual disk's own idea of rotation means nothing.
     media = None if protocol == "VirtIO" or rotational is None else ("HDD" if rotational == "1" else "SSD")
     return {
@@ -294,17 +298,17 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
         "by_path": _by_path(system, name),
         **_place(system, base, real),
         "serial_number": _serial(system, base),
-        "wwn": _attr(base, "wwid") or _attr(base, "device/wwid"),
-        "model": _attr(base, "device/model"),
+        "wwn": sysfs_value(base, "wwid") or sysfs_value(base, "device/wwid"),
+        "model": sysfs_value(base, "device/model"),
         "capacity_bytes": sectors * 512,
         "protocol": protocol,
         "media_type": media,
-        "logical_block_bytes": int(_attr(base, "queue/logical_block_size") or 512),
-        "physical_block_bytes": int(_attr(base, "queue/physical_block_size") or 0) or None,
-        "removable": _attr(base, "removable") == "1",
-        "read_only": _attr(base, "ro") == "1",
-        "discard": int(_attr(base, "queue/discard_max_bytes") or 0) > 0,
-        "write_zeroes": int(_attr(base, "queue/write_zeroes_max_bytes") or 0) > 0,
+        "logical_block_bytes": int(sysfs_value(base, "queue/logical_block_size") or 512),
+        "physical_block_bytes": int(sysfs_value(base, "queue/physical_block_size") or 0) or None,
+        "removable": sysfs_value(base, "removable") == "1",
+        "read_only": sysfs_value(base, "ro") == "1",
+        "discard": int(sysfs_value(base, "queue/discard_max_bytes") or 0) > 0,
+        "write_zeroes": int(sysfs_value(base, "queue/write_zeroes_max_bytes") or 0) > 0,
         "holders": [],
         "mounts": [],
         "partitions": [],
@@ -327,14 +331,14 @@ def _protocol(base: str, real: str) -> str | None:
         return "VirtIO"
     if not os.path.exists(os.path.join(base, "device", "vendor")):
         return None
-    if (_attr(base, "device/vendor") or "") == "ATA":
+    if (sysfs_value(base, "device/vendor") or "") == "ATA":
         return "SATA"
     return "SAS" if "/end_device-" in real else "SCSI"
 
 
 def _serial(system: System, base: str) -> str | None:
     for attribute in ("serial", "device/serial"):
-        if value := _attr(base, attribute):
+        if value := sysfs_value(base, attribute):
             return value
     page = _bytes(base, "device/vpd_pg80")
     if len(page) > 4:
@@ -345,8 +349,8 @@ def _serial(system: System, base: str) -> str | None:
     wwid = _raw(base, "device/wwid")
     if wwid.startswith("t10.ATA") and len(wwid) >= 4 + 68:
         return wwid[52:72].strip() or None
-    number = _attr(base, "dev")
-    for line in _read("/run/udev/data", f"b{number}").splitlines() if system.sys == "/sys" and number else []:
+    number = sysfs_value(base, "dev")
+    for line in read_text("/run/udev/data", f"b{number}").splitlines() if system.sys == "/sys" and number else []:
         if line.startswith("E:ID_SERIAL_SHORT="):
             return line.partition("=")[2] or None
     return None
@@ -363,15 +367,15 @@ def _by_path(system: System, name: str) -> str | None:
 
 def _place(system: System, base: str, real: str) -> dict[str, str | None]:
     """Where a person finds the disk: an enclosure's bay by SCSI Enclosure Services, or a PCI slot."""
-    for name in _list(base, "device"):
+    for name in listed(base, "device"):
         if name.startswith("enclosure_device:"):
             bay = os.path.realpath(os.path.join(base, "device", name))
-            enclosure = _attr(bay, "..", "id") or os.path.basename(os.path.dirname(bay))
-            return {"enclosure": enclosure, "slot": _attr(bay, "slot") or name.partition(":")[2].strip()}
+            enclosure = sysfs_value(bay, "..", "id") or os.path.basename(os.path.dirname(bay))
+            return {"enclosure": enclosure, "slot": sysfs_value(bay, "slot") or name.partition(":")[2].strip()}
     slots = os.path.join(system.sys, "bus/pci/slots")
-    for slot in sorted(_list(slots)) if "/nvme/" in real else ():
+    for slot in sorted(listed(slots)) if "/nvme/" in real else ():
         # The address of a slot has no function: 0000:3b:00
-        if (address := _attr(slots, slot, "address")) and f"/{address}." in real:
+        if (address := sysfs_value(slots, slot, "address")) and f"/{address}." in real:
             return {"enclosure": None, "slot": slot}
     return {"enclosure": None, "slot": None}
 
@@ -382,7 +386,7 @@ def _add_content(system: System, records: list[dict[str, Any]]) -> None:
     nodes: list[str] = []
     for record in records:
         base = os.path.join(system.sys, "block", record["name"])
-        numbers, names = {_attr(base, "dev") or ""}, [record["name"]]
+        numbers, names = {sysfs_value(base, "dev") or ""}, [record["name"]]
         try:
             head, tail = _ends(record["path"])
             table = _gpt.parse(head, record["logical_block_bytes"])
@@ -393,18 +397,18 @@ def _add_content(system: System, records: list[dict[str, Any]]) -> None:
         tables[record["path"]] = (head, tail, table)
         known = {part.number: part for part in table.partitions} if table else {}
         for directory in sorted(_partition_dirs(base), key=_natural):
-            number = int(_attr(directory, "partition") or 0)
+            number = int(sysfs_value(directory, "partition") or 0)
             entry = known.pop(number, None)
             names.append(os.path.basename(directory))
-            numbers.add(_attr(directory, "dev") or "")
+            numbers.add(sysfs_value(directory, "dev") or "")
             record["partitions"].append(
-                _partition(names[-1], number, entry, 512, int(_attr(directory, "start") or 0), directory)
+                _partition(names[-1], number, entry, 512, int(sysfs_value(directory, "start") or 0), directory)
             )
         # What the table has and the kernel has not read yet.
         for number, entry in sorted(known.items()):
             block = record["logical_block_bytes"]
             record["partitions"].append(_partition(None, number, entry, block, entry.first, None))
-        record["holders"] = sorted({h for d in (base, *_partition_dirs(base)) for h in _list(d, "holders")})
+        record["holders"] = sorted({h for d in (base, *_partition_dirs(base)) for h in listed(d, "holders")})
         paths = {os.path.realpath(os.path.join(system.dev, name)) for name in names}
         record["mounts"] = mounts_of(system, numbers - {""}, paths)
         nodes += [path for name in names if os.path.exists(path := os.path.join(system.dev, name))]
@@ -429,7 +433,7 @@ def _partition(
     name: str | None, number: int, entry: _gpt.Partition | None, block: int, start: int, directory: str | None
 ) -> dict[str, Any]:
     if directory is not None:
-        size = int(_attr(directory, "size") or 0) * 512
+        size = int(sysfs_value(directory, "size") or 0) * 512
     else:
         size = (entry.last - entry.first + 1) * block if entry else 0
     return {
@@ -447,10 +451,10 @@ def _mark(record: dict[str, Any], head: bytes, table: _gpt.Table | None) -> dict
     """Our own mark on a disk."""
     for mark, purpose in ((IMAGE_MARK, "system"), (CLAIM_MARK, "data")):
         if head.startswith(mark):
-            return _own(purpose, False, _json_after(head, mark))
+            return _own(purpose, False, json_after(head, mark))
     if table is None:
         return None
-    data = _json_after(head[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE], RECORD_MARK)
+    data = json_after(head[RECORD_OFFSET : RECORD_OFFSET + RECORD_SIZE], RECORD_MARK)
     if data.get("disk") != table.disk_uuid:
         data = {}
     roots = table.labelled(ROOT_LABEL)
@@ -553,7 +557,7 @@ def _opened(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _json_after(data: bytes, mark: bytes) -> dict[str, Any]:
+def json_after(data: bytes, mark: bytes) -> dict[str, Any]:
     if not data.startswith(mark):
         return {}
     try:
@@ -564,10 +568,12 @@ def _json_after(data: bytes, mark: bytes) -> dict[str, Any]:
 
 
 def _partition_dirs(base: str) -> list[str]:
-    return [path for name in _list(base) if os.path.exists(os.path.join(path := os.path.join(base, name), "partition"))]
+    return [
+        path for name in listed(base) if os.path.exists(os.path.join(path := os.path.join(base, name), "partition"))
+    ]
 
 
-def _list(*path: str) -> list[str]:
+def listed(*path: str) -> list[str]:
     try:
         return os.listdir(os.path.join(*path))
     except OSError:
@@ -582,17 +588,17 @@ def _bytes(*path: str) -> bytes:
         return b""
 
 
-def _read(*path: str) -> str:
+def read_text(*path: str) -> str:
     return _bytes(*path).decode("utf-8", "replace")
 
 
 def _raw(*path: str) -> str:
-    return _read(*path).rstrip("\n")
+    return read_text(*path).rstrip("\n")
 
 
-def _attr(*path: str) -> str | None:
+def sysfs_value(*path: str) -> str | None:
     """A sysfs attribute without padding; None if there is none or it is empty."""
-    return " ".join(_read(*path).replace("\0", "").split()) or None
+    return " ".join(read_text(*path).replace("\0", "").split()) or None
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

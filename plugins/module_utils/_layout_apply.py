@@ -72,7 +72,7 @@ def _record(step: Step, _key: str | None) -> None:
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         raw = os.pread(fd, _disks.RECORD_SIZE, _disks.RECORD_OFFSET)
-        state = _disks._json_after(raw, _disks.RECORD_MARK)
+        state = _disks.json_after(raw, _disks.RECORD_MARK)
         if state.get("storage") != step.pool:
             raise LayoutError(f"the record of {path} changed while it was worked on")
         state["made"] = step.args["made"]

@@ -75,7 +75,7 @@ def running_arrays() -> dict[str, str]:
         if re.match(r"^md\d+$|^md_", name):
             output = run("mdadm", "--detail", "--export", f"/dev/{name}", accept=(0, 1, 4))
             pairs = dict(line.partition("=")[::2] for line in output.splitlines())
-            uuid = pairs.get("MD_UUID") or _sysfs(f"/sys/block/{name}/md/uuid")
+            uuid = pairs.get("MD_UUID") or _disks.sysfs_value(f"/sys/block/{name}/md/uuid")
             if uuid:
                 found[md_uuid(uuid)] = f"/dev/{name}"
     return found
@@ -108,7 +108,7 @@ class _Reader:
             for number in [None, *range(count)] if pool.luks else []:
                 self._mapping(_layout.mapping_path(pool.name, number))
         groups = self._groups() if any(pool.volumes for pool in self.pools) else {}
-        lines = [line.split() for line in _text(fstab).splitlines() if not line.lstrip().startswith("#")]
+        lines = [line.split() for line in _disks.read_text(fstab).splitlines() if not line.lstrip().startswith("#")]
         return _layout.Facts(
             disks=self.disks,
             devices=self.devices,
@@ -121,7 +121,7 @@ class _Reader:
     def _mapping(self, name: str) -> None:
         """A container counts only if it is on a device of ours: another one may have the name."""
         base = os.path.basename(os.path.realpath(name))
-        if {f"/dev/{below}" for below in _listed(f"/sys/block/{base}/slaves")} & set(self.names):
+        if {f"/dev/{below}" for below in _disks.listed(f"/sys/block/{base}/slaves")} & set(self.names):
             self._device(name)
 
     def _disk(self, record: dict[str, Any]) -> None:
@@ -133,11 +133,11 @@ class _Reader:
         owner: dict[str, str | None] = {}
         made: frozenset[str] = frozenset()
         if head.startswith(MARK):
-            data = _json(head[len(MARK) : _disks.RECORD_SIZE])
+            data = _disks.json_after(head, MARK)
             owner = {"site": data.get("site"), "pool": data.get("storage")}
         elif table and len(table.partitions) == 1 and table.labelled(LABEL):
             raw = head[_disks.RECORD_OFFSET : _disks.RECORD_OFFSET + _disks.RECORD_SIZE]
-            data = _json(raw[len(_disks.RECORD_MARK) :]) if raw.startswith(_disks.RECORD_MARK) else {}
+            data = _disks.json_after(raw, _disks.RECORD_MARK)
             if data.get("disk") == table.disk_uuid:
                 owner = {"site": data.get("site"), "pool": data.get("storage"), "id": data.get("id")}
                 made = frozenset(data.get("made") or ())
@@ -190,10 +190,10 @@ class _Reader:
 
     def _opens(self, node: str) -> bool:
         base = os.path.basename(node)
-        holders = [each for path in _sysfs_paths(base) for each in _listed(os.path.join(path, "holders"))]
+        holders = _disks.listed(f"/sys/class/block/{base}/holders")
         for pool in self.pools:
             names = {os.path.basename(_layout.mapping_path(pool.name, number)) for number in (None, *range(64))}
-            if any(_sysfs(f"/sys/block/{holder}/dm/name") in names for holder in holders):
+            if any(_disks.sysfs_value(f"/sys/block/{holder}/dm/name") in names for holder in holders):
                 return True
             owns = node in [part_node(self.disks[serial].path) for serial in pool.disks if serial in self.disks]
             if pool.luks and pool.name in self.keys and (owns or self.names[node] == _layout.array_path(pool.name)):
@@ -212,27 +212,27 @@ class _Reader:
                 continue
             node = running.get(md_uuid(_layout.made_uuid(str(ids.pop()), "array")))
             base = f"/sys/block/{os.path.basename(node)}/md" if node else ""
-            if node is None or _sysfs(f"{base}/array_state") in (None, "inactive", "clear"):
+            if node is None or _disks.sysfs_value(f"{base}/array_state") in (None, "inactive", "clear"):
                 continue
             members, rooms = {}, []
-            for entry in _listed(base):
+            for entry in _disks.listed(base):
                 if entry.startswith("dev-"):
                     part = "/dev/" + entry[4:].replace("!", "/")
-                    state = (_sysfs(f"{base}/{entry}/state") or "faulty").split(",")
+                    state = (_disks.sysfs_value(f"{base}/{entry}/state") or "faulty").split(",")
                     gone = not os.path.exists(f"{base}/{entry}/block/size")
                     members[part] = (
                         "faulty" if gone or "faulty" in state else "active" if "in_sync" in state else "spare"
                     )
-                    sectors = int(_sysfs(f"{base}/{entry}/block/size") or 0) - int(
-                        _sysfs(f"{base}/{entry}/offset") or 0
+                    sectors = int(_disks.sysfs_value(f"{base}/{entry}/block/size") or 0) - int(
+                        _disks.sysfs_value(f"{base}/{entry}/offset") or 0
                     )
                     rooms.append(sectors * 512)
             self.arrays[pool.name] = _layout.Array(
-                level=_sysfs(f"{base}/level") or "",
-                slots=int(_sysfs(f"{base}/raid_disks") or 0),
+                level=_disks.sysfs_value(f"{base}/level") or "",
+                slots=int(_disks.sysfs_value(f"{base}/raid_disks") or 0),
                 members=members,
-                size=int(_sysfs(f"/sys/block/{os.path.basename(node)}/size") or 0) * 512,
-                component=int(_sysfs(f"{base}/component_size") or 0) * 1024,
+                size=int(_disks.sysfs_value(f"/sys/block/{os.path.basename(node)}/size") or 0) * 512,
+                component=int(_disks.sysfs_value(f"{base}/component_size") or 0) * 1024,
                 room=min(rooms, default=0),
             )
             self._device(_layout.array_path(pool.name), node)
@@ -297,38 +297,7 @@ def _file_system_size(content: _layout.Content | None, head: bytes, mounts: Sequ
 
 def _mounted() -> dict[str, str]:
     found = {}
-    for line in _text("/proc/self/mountinfo").splitlines():
+    for line in _disks.read_text("/proc/self/mountinfo").splitlines():
         fields, _dash, tail = line.partition(" - ")
         found[_disks._unescape(fields.split(" ")[4])] = tail.split(" ")[1]
     return found
-
-
-def _json(raw: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(raw.split(b"\0", 1)[0])
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _sysfs_paths(name: str) -> list[str]:
-    return [path for path in (f"/sys/class/block/{name}",) if os.path.isdir(path)]
-
-
-def _sysfs(path: str) -> str | None:
-    return _text(path).strip() or None
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
