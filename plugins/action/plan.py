@@ -21,7 +21,7 @@ from ..module_utils._bmc.addresses import expand
 from ..plugin_utils._drivers import cluster_dns, sds_local
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
-from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
+from ..plugin_utils._readers.bmcs import Asked, bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._readers.strangers import find_bmcs
@@ -148,6 +148,7 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
             "name": name,
             "groups": [f"todo_{stage}" for stage in stages],
             "todo": {stage: actions[0] for stage, actions in stages.items()},
+            "hardware_actions": stages.get("hardware", []),
             "host_actions": stages.get("host", []),
             "kubelet_config": (
                 merged_config(state.hosts[name].kubelet_config, intent.kubelet_config)
@@ -157,7 +158,14 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
         }
         for name, stages in todo.items()
     ] + [
-        {"name": name, "groups": ["todo_waits"], "todo": {}, "host_actions": [], "kubelet_config": ""}
+        {
+            "name": name,
+            "groups": ["todo_waits"],
+            "todo": {},
+            "hardware_actions": [],
+            "host_actions": [],
+            "kubelet_config": "",
+        }
         for name in plan.later
     ]
 
@@ -240,13 +248,13 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         )
 
 
-def asked_of_bmcs(site: Site) -> dict[str, set[str]]:
+def asked_of_bmcs(site: Site) -> dict[str, Asked]:
     """What BMCs are asked besides what every plan needs: only what the profile of the server says something about."""
-    kinds = {
-        name: {kind for kind in ("firmware", "bios") if getattr(profile, kind)}
+    asked = {
+        name: Asked(firmware=bool(profile.firmware), bios=bool(profile.bios), volumes=profile.volumes)
         for name, profile in site.profiles.items()
     }
-    return {server.name: kinds[server.profile] for server in site.servers if kinds[server.profile]}
+    return {server.name: asked[server.profile] for server in site.servers}
 
 
 def _elsewhere(site: Site) -> list[str]:
