@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["contract_dials", "node_problems", "pod_dials", "probe_figures"]
+__all__ = ["contract_dials", "dial", "node_problems", "pod_dials", "probe_figures", "two_sets"]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -74,20 +74,15 @@ def contract_dials(
     `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
     part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
     """
-    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
-    for pod in pods:
-        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    sets, (here, there) = two_sets(pods)
     nodes = sorted(set(sets["one"]) & set(sets["two"]))
-    if len(nodes) < 2:
-        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
-    here, there = nodes[:2]
     a, b = sets["one"][here], sets["one"][there]
     neighbour = sets["two"][here]
     found: dict[str, list[dict[str, str]]] = {"pods": [], "services": [], "outside": [], "host_ports": []}
     for who, whom, how in ((a, neighbour, "the same node"), (a, b, "another node"), (b, a, "another node")):
         for protocol, port, request, answer, what in _requests(whom, mtu):
             found["pods"].append(
-                _dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
+                dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
             )
     known = {service["metadata"]["name"]: service for service in services}
     service = known["sdn"]
@@ -96,7 +91,7 @@ def contract_dials(
     for target, how in ((service["spec"]["clusterIP"], "address"), (name, "name")):
         for protocol, port in (("http", 80), ("udp", 81)):
             label = f"{protocol.upper()} to a Service by {how}"
-            found["services"].append(_dial(a, target, port, protocol, "hostname", every, label))
+            found["services"].append(dial(a, target, port, protocol, "hostname", every, label))
     for node in nodes:
         pod = sets["one"][node]
         address, port = pod["status"]["hostIP"], _host_port(pod)
@@ -111,7 +106,7 @@ def contract_dials(
         return found
     for pod in (a, b):
         label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
-        found["outside"].append(_dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
     for node in nodes:
         host = sets["one"][node]["status"]["hostIP"]
@@ -119,6 +114,17 @@ def contract_dials(
         label = f"outside to port {local} of {node}, source address kept"
         found["outside"].append({"url": f"http://{host}:{local}/clientip", "expect": expect, "label": label})
     return found
+
+
+def two_sets(pods: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Mapping[str, Any]]], tuple[str, str]]:
+    """The pods of the DaemonSets C(one) and C(two) by node, and two nodes that have both. ValueError without these."""
+    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
+    for pod in pods:
+        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    nodes = sorted(set(sets["one"]) & set(sets["two"]))
+    if len(nodes) < 2:
+        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
+    return sets, (nodes[0], nodes[1])
 
 
 def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, str, str]]:
@@ -134,7 +140,7 @@ def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, st
     ]
 
 
-def _dial(
+def dial(
     who: Mapping[str, Any],
     target: str,
     port: int,
@@ -143,6 +149,7 @@ def _dial(
     answers: Sequence[str],
     label: str,
 ) -> dict[str, str]:
+    """What to ask of a pod so that it asks somebody; any of the answers is right."""
     query = urlencode({"host": target, "port": port, "protocol": protocol, "request": request, "tries": 1})
     told = "|".join(re.escape(answer) for answer in answers)
     return {

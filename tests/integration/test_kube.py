@@ -16,7 +16,8 @@ import yaml
 
 from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import images_of
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import manifests as cluster_manifests
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
     Images,
     manifests,
@@ -160,14 +161,18 @@ def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
     }
 
 
-def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule) -> None:
+@pytest.mark.parametrize("name", ["lab", "lab-fabric"])
+def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule, name: str) -> None:
     """What was applied does not differ, whatever the server adds; what somebody changes then does, and only that."""
-    images = {"coredns": "coredns:x", "local-path-provisioner": "provisioner:x", "agnhost": "helper:x"}
-    site = load_site(yaml.safe_load((CHECKOUT / "inventories/lab/site.yml").read_text()))
+    site = load_site(yaml.safe_load((CHECKOUT / f"inventories/{name}/site.yml").read_text()))
+    names = ["local-path-provisioner", "agnhost", *images_of(site)]
+    images = {image: f"{image}:x" for image in names}
     chosen = Images(images["local-path-provisioner"], images["agnhost"])
     nodes = {"node1": ["/var/lib/kiban/local/A"]}
-    applied = [*cluster_dns.manifests(site, images["coredns"]), *manifests(nodes, chosen, site.cluster.endpoint)]
-    run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+    applied = [*cluster_manifests(site, images), *manifests(nodes, chosen, site.cluster.endpoint)]
+    first = run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+    assert not first["failed"], first["msg"]
+    assert run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)["changed"] is False
 
     def differing() -> list[str]:
         live = read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted)

@@ -171,6 +171,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
         sdn=sdn,
+        load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(raw["load_balancer"]["pools"]),
         sds=tuple(Sds(**sds) for sds in raw["sds"]),
         extra_args=raw["extra_args"],

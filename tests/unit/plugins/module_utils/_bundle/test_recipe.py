@@ -124,6 +124,16 @@ def test_an_unknown_artifact_is_refused() -> None:
         RECIPE.wanted(["helm"])
 
 
+def test_optional_artifacts_are_wanted_where_they_are_chosen(data: dict[str, Any]) -> None:
+    plain = {artifact.name for artifact in RECIPE.wanted(None)}
+    assert "kubernetes" in plain and "metallb-speaker" not in plain
+    chosen = Recipe.load(data, ["metallb-speaker"])
+    assert {artifact.name for artifact in chosen.wanted(None)} == plain | {"metallb-speaker"}
+    assert [artifact.name for artifact in RECIPE.wanted(["metallb-speaker"])] == ["metallb-speaker"]
+    with pytest.raises(BundleError, match=r"there is no optional artifact helm; there are kube-network-policies, "):
+        Recipe.load(data, ["helm"])
+
+
 def test_the_key_of_a_build_follows_its_lock_file_and_its_toolchain(tmp_path: Path) -> None:
     artifact = RECIPE.artifacts["pause"]
     for name in ("go.mod", "main.go"):
