@@ -10,7 +10,14 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._verify import contract_dials, node_problems, pod_dials, probe_figures
+from ..plugin_utils._verify import (
+    contract_dials,
+    node_problems,
+    pod_dials,
+    probe_figures,
+    sds_capabilities,
+    space_command,
+)
 
 
 def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, domain: str) -> list[dict[str, str]]:
@@ -34,6 +41,13 @@ def _contract_dials(
         raise AnsibleFilterError(str(exc)) from exc
 
 
+def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    try:
+        return sds_capabilities(driver, server_known)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -41,4 +55,6 @@ class FilterModule:
             "node_problems": node_problems,
             "pod_dials": _pod_dials,
             "probe_figures": probe_figures,
+            "sds_capabilities": _sds_capabilities,
+            "space_command": space_command,
         }

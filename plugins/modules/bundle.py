@@ -61,6 +61,12 @@ options:
     type: list
     elements: str
     default: []
+  drivers:
+    description:
+      - Names of the site's network and storage drivers. What O(recipe) has for other drivers only is left out.
+    type: list
+    elements: str
+    default: []
   debian_mirror:
     description:
       - Address of a Debian mirror. If it is empty, the one that this machine uses is taken.
@@ -173,7 +179,7 @@ def look(builder: Builder, wanted: list[Artifact]) -> dict[str, Item | None]:
 def make(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """What is missing, then the bundle directory."""
     work = Path(params["work"])
-    recipe = Recipe.load(params["recipe"])
+    recipe = Recipe.load(params["recipe"], params["drivers"])
     settings = Settings(
         source=params["source"],
         locks=Path(params["locks"]),
@@ -223,6 +229,7 @@ def main() -> None:
             "locks": {"type": "path"},
             "source": {"choices": ["modules", "upstream"], "default": "modules"},
             "artifacts": {"type": "list", "elements": "str", "default": []},
+            "drivers": {"type": "list", "elements": "str", "default": []},
             "debian_mirror": {"type": "str", "default": ""},
             "checksums": {"type": "dict", "default": {}},
             "mirrors": {"type": "dict", "default": {}},

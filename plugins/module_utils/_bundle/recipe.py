@@ -25,6 +25,7 @@ _KEYS = {
     "packages": {"packages", "note"},
 }
 _COMMON = {"name", "kind", "version", "licence"}
+_OPTIONAL = {"drivers"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Artifact:
         """The name under which nodes know the image."""
         return fill_in(self.spec["reference"], self.version)
 
+    def is_for(self, drivers: list[str]) -> bool:
+        """Whether a site with these drivers needs it."""
+        own = self.spec.get("drivers")
+        return own is None or not set(own).isdisjoint(drivers)
+
     def part(self, source: str, name: str | None = None) -> Any:
         """The recipe of a source, or one part of it."""
         found = self.spec.get(source)
@@ -64,8 +70,11 @@ class Recipe:
     artifacts: dict[str, Artifact]
 
     @classmethod
-    def load(cls, data: dict[str, Any]) -> Recipe:
-        """Read the data of bundle.yml; refuse what cannot be, all problems at once."""
+    def load(cls, data: dict[str, Any], drivers: list[str] | None = None) -> Recipe:
+        """Read the data of bundle.yml; refuse what cannot be, all problems at once.
+
+        With C(drivers), what is for other drivers only is left out.
+        """
         if data.get("format") != FORMAT:
             raise BundleError(f"bundle.yml: format is {data.get('format')!r}, this release reads format {FORMAT}")
         problems: list[str] = []
@@ -84,6 +93,8 @@ class Recipe:
             problems = [f"bundle.yml: artifacts: {problem}" for problem in _references(artifacts)]
         if problems:
             raise BundleError("\n".join(problems))
+        if drivers is not None:
+            artifacts = {name: artifact for name, artifact in artifacts.items() if artifact.is_for(drivers)}
         return cls(data["toolchain"], data["debian"], artifacts)
 
     def wanted(self, names: list[str] | None) -> list[Artifact]:
@@ -108,7 +119,7 @@ def _problems(entry: dict[str, Any]) -> list[str]:
     if kind == "packages":
         needed = needed - {"version"}
     problems = [f"{key}: missing" for key in sorted(needed - set(entry))]
-    problems += [f"{key}: unknown key" for key in sorted(set(entry) - _COMMON - _KEYS[kind])]
+    problems += [f"{key}: unknown key" for key in sorted(set(entry) - _COMMON - _OPTIONAL - _KEYS[kind])]
     if kind != "packages" and not set(SOURCES) & set(entry):
         problems.append("neither modules nor upstream says where it comes from")
     return problems

@@ -79,6 +79,10 @@ def test_images_have_the_names_that_kubeadm_expects() -> None:
 @pytest.mark.parametrize("artifact", list(RECIPE.wanted(None)), ids=lambda artifact: artifact.name)
 def test_both_sources_give_the_same_files(artifact: Artifact) -> None:
     upstream = artifact.part("upstream")
+    if upstream is None:
+        # A program of ours that nobody else publishes.
+        assert artifact.part("modules", "go")["programs"] == {artifact.name: "."}
+        return
     if artifact.kind == "image":
         assert set(upstream) <= {"image", "digest"}
         return
@@ -112,6 +116,12 @@ def test_two_artifacts_with_one_file_are_refused(data: dict[str, Any]) -> None:
     data["artifacts"].append({**data["artifacts"][0], "name": "other", "files": ["kubelet"]})
     with pytest.raises(BundleError, match=r"other: bin/kubelet is also a file of kubernetes"):
         Recipe.load(data)
+
+
+def test_what_is_for_other_drivers_is_left_out(data: dict[str, Any]) -> None:
+    assert "volume-provisioner" in Recipe.load(data, ["local", "nfs"]).artifacts
+    without = Recipe.load(data, ["local"]).artifacts
+    assert set(RECIPE.artifacts) - set(without) == {"volume-provisioner"}
 
 
 def test_another_format_is_refused(data: dict[str, Any]) -> None:
