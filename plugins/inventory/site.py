@@ -74,6 +74,7 @@ cluster:
   sdn: {driver: bgp, pods: 10.244.0.0/16, services: 10.96.0.0/16}
 """
 
+import gc
 import os
 import shlex
 from typing import Any
@@ -123,6 +124,9 @@ class InventoryModule(BaseInventoryPlugin):
             self._add_server(site, server, work)
         for switch in site.switches:
             self._add_switch(switch)
+        # Ansible forks for each task of each host. Without this the collector of each of them walks over the whole
+        # site, and so makes copies of the memory that they share.
+        gc.freeze()
 
     def _add_groups(self, site: Site, work: str) -> None:
         self.inventory.add_group("servers")
