@@ -10,7 +10,14 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._verify import contract_dials, node_problems, pod_dials, probe_figures
+from ..plugin_utils._verify import (
+    contract_dials,
+    node_problems,
+    pod_dials,
+    probe_figures,
+    sds_capabilities,
+    space_command,
+)
 from ..plugin_utils._verify_network import balancer_dials, policy_steps
 
 
@@ -49,6 +56,13 @@ def _balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str],
         raise AnsibleFilterError(str(exc)) from exc
 
 
+def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    try:
+        return sds_capabilities(driver, server_known)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -58,4 +72,6 @@ class FilterModule:
             "pod_dials": _pod_dials,
             "policy_steps": _policy_steps,
             "probe_figures": probe_figures,
+            "sds_capabilities": _sds_capabilities,
+            "space_command": space_command,
         }

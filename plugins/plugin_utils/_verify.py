@@ -8,12 +8,25 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["contract_dials", "dial", "node_problems", "pod_dials", "probe_figures", "two_sets"]
+from ._drivers.sds_drivers import DRIVERS
+
+__all__ = [
+    "contract_dials",
+    "dial",
+    "node_problems",
+    "pod_dials",
+    "probe_figures",
+    "sds_capabilities",
+    "space_command",
+    "two_sets",
+]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -171,3 +184,37 @@ def _host_port(pod: Mapping[str, Any]) -> int:
 def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a measurement by http_probe."""
     return {key: probe[key] for key in _FIGURES if key in probe}
+
+
+def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    """What a storage driver offers, with C(offered): the words by which checks of its contract are chosen.
+
+    How much is free can be measured where a server of the site holds the volumes, not on somebody's filer.
+    """
+    if driver not in DRIVERS:
+        raise ValueError(f"there is no storage driver '{driver}', only {', '.join(sorted(DRIVERS))}")
+    can = DRIVERS[driver]
+    offers = {
+        "many": "ReadWriteMany" in can.access_modes,
+        "size_enforced": can.size_enforced,
+        "capacity_told": can.capacity_told,
+        "expansion": can.expansion,
+        "measured": driver != "nfs" or server_known,
+    }
+    return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
+
+
+def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict[str, Any]:
+    """The host that holds a PersistentVolume, and the command that says there how many bytes are free."""
+    spec = volume["spec"]
+    if "nfs" in spec:
+        host, path = nfs_servers[0], str(spec["nfs"]["path"])
+    else:
+        terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"]
+        expressions = [each for term in terms for each in term["matchExpressions"]]
+        host, path = expressions[0]["values"][0], str(spec["local"]["path"])
+    if path.startswith("/dev/"):
+        group = path.split("/")[2]
+        return {"host": host, "argv": ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]}
+    target = f"--target={posixpath.dirname(path)}"
+    return {"host": host, "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target]}

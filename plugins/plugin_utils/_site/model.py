@@ -233,6 +233,13 @@ class Sdn:
 @dataclass(frozen=True)
 class Sds:
     driver: str
+    server: str | None = None
+    """With C(nfs): a server of the site, or the address of a filer."""
+    export: str | None = None
+    """With C(nfs): the exported directory on that server."""
+    volume_group: str | None = None
+    """With C(lvm): the pool of profiles whose volume group holds the volumes."""
+    mount_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
