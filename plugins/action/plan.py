@@ -16,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster_dns, sds_local, sds_lvm, sds_nfs
+from ..plugin_utils._drivers import cluster, sds_local, sds_lvm, sds_nfs
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
@@ -154,7 +154,8 @@ def _bundle(path: str | None) -> list[dict[str, Any]]:
 
 def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
     """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
-    found = cluster_dns.manifests(site, images["coredns"]) if "coredns" in images else []
+    # Without the bundle nothing is known to differ.
+    found = cluster.manifests(site, images) if images.keys() >= set(cluster.images_of(site)) else []
     drivers = {sds.driver for sds in site.cluster.sds}
     if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
         chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])
@@ -175,7 +176,7 @@ def _without_role_variables(obj: dict[str, Any]) -> dict[str, Any]:
         template = obj["spec"]["template"]
         template["metadata"].pop("annotations", None)
         for container in template["spec"]["containers"]:
-            del container["imagePullPolicy"]
+            container.pop("imagePullPolicy", None)
     if obj["kind"] == "StorageClass":
         del obj["metadata"]["annotations"]
     return obj

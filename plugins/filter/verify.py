@@ -18,6 +18,7 @@ from ..plugin_utils._verify import (
     sds_capabilities,
     space_command,
 )
+from ..plugin_utils._verify_network import balancer_dials, policy_steps
 
 
 def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, domain: str) -> list[dict[str, str]]:
@@ -41,6 +42,20 @@ def _contract_dials(
         raise AnsibleFilterError(str(exc)) from exc
 
 
+def _policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return policy_steps(pods, stranger)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
+def _balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], outside: str) -> list[dict[str, str]]:
+    try:
+        return balancer_dials(services, pools, outside)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
 def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
     try:
         return sds_capabilities(driver, server_known)
@@ -51,9 +66,11 @@ def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "balancer_dials": _balancer_dials,
             "contract_dials": _contract_dials,
             "node_problems": node_problems,
             "pod_dials": _pod_dials,
+            "policy_steps": _policy_steps,
             "probe_figures": probe_figures,
             "sds_capabilities": _sds_capabilities,
             "space_command": space_command,

@@ -17,7 +17,16 @@ from urllib.parse import urlencode
 
 from ._drivers.sds_drivers import DRIVERS
 
-__all__ = ["contract_dials", "node_problems", "pod_dials", "probe_figures", "sds_capabilities", "space_command"]
+__all__ = [
+    "contract_dials",
+    "dial",
+    "node_problems",
+    "pod_dials",
+    "probe_figures",
+    "sds_capabilities",
+    "space_command",
+    "two_sets",
+]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -78,20 +87,15 @@ def contract_dials(
     `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
     part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
     """
-    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
-    for pod in pods:
-        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    sets, (here, there) = two_sets(pods)
     nodes = sorted(set(sets["one"]) & set(sets["two"]))
-    if len(nodes) < 2:
-        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
-    here, there = nodes[:2]
     a, b = sets["one"][here], sets["one"][there]
     neighbour = sets["two"][here]
     found: dict[str, list[dict[str, str]]] = {"pods": [], "services": [], "outside": [], "host_ports": []}
     for who, whom, how in ((a, neighbour, "the same node"), (a, b, "another node"), (b, a, "another node")):
         for protocol, port, request, answer, what in _requests(whom, mtu):
             found["pods"].append(
-                _dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
+                dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
             )
     known = {service["metadata"]["name"]: service for service in services}
     service = known["sdn"]
@@ -100,7 +104,7 @@ def contract_dials(
     for target, how in ((service["spec"]["clusterIP"], "address"), (name, "name")):
         for protocol, port in (("http", 80), ("udp", 81)):
             label = f"{protocol.upper()} to a Service by {how}"
-            found["services"].append(_dial(a, target, port, protocol, "hostname", every, label))
+            found["services"].append(dial(a, target, port, protocol, "hostname", every, label))
     for node in nodes:
         pod = sets["one"][node]
         address, port = pod["status"]["hostIP"], _host_port(pod)
@@ -115,7 +119,7 @@ def contract_dials(
         return found
     for pod in (a, b):
         label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
-        found["outside"].append(_dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
     for node in nodes:
         host = sets["one"][node]["status"]["hostIP"]
@@ -123,6 +127,17 @@ def contract_dials(
         label = f"outside to port {local} of {node}, source address kept"
         found["outside"].append({"url": f"http://{host}:{local}/clientip", "expect": expect, "label": label})
     return found
+
+
+def two_sets(pods: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Mapping[str, Any]]], tuple[str, str]]:
+    """The pods of the DaemonSets C(one) and C(two) by node, and two nodes that have both. ValueError without these."""
+    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
+    for pod in pods:
+        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    nodes = sorted(set(sets["one"]) & set(sets["two"]))
+    if len(nodes) < 2:
+        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
+    return sets, (nodes[0], nodes[1])
 
 
 def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, str, str]]:
@@ -138,7 +153,7 @@ def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, st
     ]
 
 
-def _dial(
+def dial(
     who: Mapping[str, Any],
     target: str,
     port: int,
@@ -147,6 +162,7 @@ def _dial(
     answers: Sequence[str],
     label: str,
 ) -> dict[str, str]:
+    """What to ask of a pod so that it asks somebody; any of the answers is right."""
     query = urlencode({"host": target, "port": port, "protocol": protocol, "request": request, "tries": 1})
     told = "|".join(re.escape(answer) for answer in answers)
     return {

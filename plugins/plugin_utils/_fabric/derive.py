@@ -35,7 +35,7 @@ from .intent import (
     natural,
 )
 
-__all__ = ["announcements", "intent", "intents", "owned", "routed_to_servers", "server_asn"]
+__all__ = ["announcements", "intent", "intents", "owned", "pool_rules", "routed_to_servers", "server_asn"]
 
 _LAG_LIMIT = 2000
 _PEER_LINK = _LAG_LIMIT
@@ -51,7 +51,12 @@ def server_asn(site: Site, server: Server) -> int | None:
 
 def announcements(site: Site, server: Server) -> tuple[Rule, ...]:
     """What a server may announce: what it owns, and Service addresses of the pools in parts of any size."""
-    return (*owned(site, server), *(_rule(pool, 32) for pool in site.cluster.pools))
+    return (*owned(site, server), *pool_rules(site))
+
+
+def pool_rules(site: Site) -> tuple[Rule, ...]:
+    """Service addresses, in parts of any size."""
+    return tuple(_rule(pool, 32) for pool in site.cluster.pools)
 
 
 def owned(site: Site, server: Server) -> tuple[Rule, ...]:

@@ -172,6 +172,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
         sdn=sdn,
+        load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(raw["load_balancer"]["pools"]),
         sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],

@@ -226,6 +226,8 @@ class Sdn:
     pods: str
     services: str
     node_prefix: int
+    policies: str | None
+    """What enforces NetworkPolicy objects; none: nothing does."""
 
 
 @dataclass(frozen=True)
@@ -245,8 +247,10 @@ class Cluster:
     kubernetes: str
     endpoint: str
     sdn: Sdn
+    load_balancer: str | None
+    """Driver that gives Services of type LoadBalancer their addresses; none: somebody else does."""
     pools: tuple[str, ...]
-    """Address ranges for Services of type LoadBalancer."""
+    """Address ranges for them."""
     sds: tuple[Sds, ...]
     extra_args: Mapping[str, Mapping[str, Any]]
     """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness, readiness."""

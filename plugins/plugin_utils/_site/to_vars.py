@@ -42,7 +42,7 @@ def site_vars(site: Site) -> dict[str, Any]:
             "kubernetes": site.cluster.kubernetes,
             "endpoint": site.cluster.endpoint,
             "sdn": asdict(site.cluster.sdn),
-            "load_balancer": {"pools": list(site.cluster.pools)},
+            "load_balancer": {"driver": site.cluster.load_balancer, "pools": list(site.cluster.pools)},
             "sds": [{**asdict(sds), "mount_options": list(sds.mount_options)} for sds in site.cluster.sds],
             "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
         },

@@ -109,6 +109,11 @@ def with_routed_servers(site: Site) -> Site:
     return replace(site, profiles=profiles)
 
 
+def with_balancer(site: Site) -> Site:
+    """MetalLB gives Services the addresses of the pools."""
+    return replace(site, cluster=replace(site.cluster, load_balancer="metallb"))
+
+
 @st.composite
 def sites(draw: st.DrawFn, systems: tuple[str, ...] = ("linux", "sonic", "eos", "nxos")) -> dict[str, Any]:
     """Racks of one or two top-of-rack switches, spines, and servers with one or two uplinks, in any mixture."""

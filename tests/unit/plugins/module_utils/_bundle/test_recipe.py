@@ -118,12 +118,6 @@ def test_two_artifacts_with_one_file_are_refused(data: dict[str, Any]) -> None:
         Recipe.load(data)
 
 
-def test_what_is_for_other_drivers_is_left_out(data: dict[str, Any]) -> None:
-    assert "volume-provisioner" in Recipe.load(data, ["local", "nfs"]).artifacts
-    without = Recipe.load(data, ["local"]).artifacts
-    assert set(RECIPE.artifacts) - set(without) == {"volume-provisioner"}
-
-
 def test_another_format_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match=r"format is 2, this release reads format 1"):
         Recipe.load({**data, "format": 2})
@@ -132,6 +126,16 @@ def test_another_format_is_refused(data: dict[str, Any]) -> None:
 def test_an_unknown_artifact_is_refused() -> None:
     with pytest.raises(BundleError, match=r"there is no artifact helm; there are agnhost, .* pause"):
         RECIPE.wanted(["helm"])
+
+
+def test_optional_artifacts_are_wanted_where_they_are_chosen(data: dict[str, Any]) -> None:
+    plain = {artifact.name for artifact in RECIPE.wanted(None)}
+    assert "kubernetes" in plain and "metallb-speaker" not in plain
+    chosen = Recipe.load(data, ["metallb-speaker"])
+    assert {artifact.name for artifact in chosen.wanted(None)} == plain | {"metallb-speaker"}
+    assert [artifact.name for artifact in RECIPE.wanted(["metallb-speaker"])] == ["metallb-speaker"]
+    with pytest.raises(BundleError, match=r"there is no optional artifact helm; there are kube-network-policies, "):
+        Recipe.load(data, ["helm"])
 
 
 def test_the_key_of_a_build_follows_its_lock_file_and_its_toolchain(tmp_path: Path) -> None:
