@@ -170,6 +170,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
     return Cluster(
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
+        endpoint_by=raw["endpoint_by"],
         sdn=sdn,
         pools=tuple(raw["load_balancer"]["pools"]),
         sds=tuple(Sds(**sds) for sds in raw["sds"]),

@@ -226,6 +226,8 @@ class Sdn:
     pods: str
     services: str
     node_prefix: int
+    overlay: str | None = None
+    """C(vxlan), or none: the fabric knows where pods are."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,8 @@ class Sds:
 class Cluster:
     kubernetes: str
     endpoint: str
+    endpoint_by: str
+    """C(server): it is a control-plane server's. C(bgp): each one announces it while its API server is ready."""
     sdn: Sdn
     pools: tuple[str, ...]
     """Address ranges for Services of type LoadBalancer."""
