@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from .._fabric.derive import routed_to_servers
 from .._fabric.host import frr_config
 from .._fabric.overlay import BRIDGE, PORT, VNI, VXLAN, host_address, pod_mtu, router_mac
+from .._site import balancer
 from .._site.model import Bond, Network, Server, Site
 
 __all__ = ["cni_config", "networkd_files", "router_files"]
@@ -144,6 +145,24 @@ def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
         f"{_DIRECTORY}/20-links.network": _text(links),
         f"{_DIRECTORY}/30-lo.network": _text(loopback),
+        **(_balancer() if site.cluster.load_balancer else {}),
+    }
+
+
+def _balancer() -> dict[str, str]:
+    """The device on which the load balancer's speaker and FRR meet."""
+    device, name = balancer.DEVICE, ("Name", balancer.DEVICE)
+    address = f"{balancer.FRR_ADDRESS}/{balancer.NETWORK.partition('/')[2]}"
+    network: list[_Section] = [
+        ("Match", [name]),
+        ("Link", [("RequiredForOnline", "no")]),
+        ("Network", list(_NOTHING_ELSE)),
+        # Its scope keeps it from being the source of what goes elsewhere.
+        ("Address", [("Address", address), ("Scope", "link")]),
+    ]
+    return {
+        f"{_DIRECTORY}/10-{device}.netdev": _text([("NetDev", [name, ("Kind", "dummy")])]),
+        f"{_DIRECTORY}/30-{device}.network": _text(network),
     }
 
 

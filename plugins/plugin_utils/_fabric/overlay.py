@@ -39,8 +39,8 @@ BRIDGE, VXLAN = "kiban-pods", "kiban-vxlan"
 VNI, PORT = 4097, 4789
 # Ethernet 14, IPv4 20, UDP 8, VXLAN 8 (RFC 7348).
 OVERLAY_HEADERS = 50
-# Of servers that have no AS number of their own: the last private one (RFC 6996).
-_ASN = 4294967294
+# Of servers that have no AS number of their own: the last private ones (RFC 6996) but for two of _site/balancer.py.
+_ASN = 4294967292
 _NODES, _PODS = f"{MARK}-NODES", f"{MARK}-PODS"
 
 

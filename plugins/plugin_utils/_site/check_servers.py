@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
@@ -171,3 +172,43 @@ def check_cluster(draft: Draft) -> None:
         if driver in seen:
             draft.problem(f"cluster.sds[{number}].driver", f"the driver '{driver}' is used twice", "each driver once")
         seen.add(driver or None)
+        _sds_options(draft, f"cluster.sds[{number}]", sds or {})
+
+
+# Keys of a storage driver beside `driver`: with an example those that it needs, without one those that it may have.
+_SDS_KEYS: dict[str, dict[str, str | None]] = {
+    "local": {},
+    "lvm": {"volume_group": "data"},
+    "nfs": {"server": "node3", "export": "/srv/volumes", "mount_options": None},
+}
+
+
+def _sds_options(draft: Draft, path: str, sds: dict[str, Any]) -> None:
+    driver = sds.get("driver")
+    if driver not in _SDS_KEYS:
+        return
+    keys = _SDS_KEYS[driver]
+    for key, example in keys.items():
+        if example and not sds.get(key) and f"{path}.{key}" not in draft.told:
+            draft.problem(f"{path}.{key}", f"the driver '{driver}' needs it", f"for example {key}: {example}")
+    for key in sorted(key for key, value in sds.items() if value and key != "driver" and key not in keys):
+        takes = "it takes " + ", ".join(keys) if keys else "it takes no options"
+        draft.problem(f"{path}.{key}", f"the driver '{driver}' does not take it", takes)
+    if driver == "lvm" and sds.get("volume_group"):
+        _volume_group(draft, f"{path}.volume_group", sds["volume_group"])
+
+
+def _volume_group(draft: Draft, path: str, name: str) -> None:
+    used = {entry.raw.get("profile") for entry in draft.entries}
+    pools = {
+        pool: (raw or {}).get("filesystem")
+        for profile, values in draft.part("profiles").items()
+        if profile in used
+        for pool, raw in ((values or {}).get("storage") or {}).items()
+    }
+    if name not in pools:
+        draft.problem(path, f"no profile of a server has a pool '{name}' under storage", nearest(name, pools))
+    elif pools[name]:
+        draft.problem(
+            path, f"the pool '{name}' is one file system", "leave its filesystem out: it is a volume group then"
+        )

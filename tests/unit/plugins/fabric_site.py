@@ -137,6 +137,11 @@ def lab_with_two_control_planes(checkout: Path, name: str, **cluster: Any) -> Si
     return replace(site, servers=made)
 
 
+def with_balancer(site: Site) -> Site:
+    """MetalLB gives Services the addresses of the pools."""
+    return replace(site, cluster=replace(site.cluster, load_balancer="metallb"))
+
+
 @st.composite
 def sites(draw: st.DrawFn, systems: tuple[str, ...] = ("linux", "sonic", "eos", "nxos")) -> dict[str, Any]:
     """Racks of one or two top-of-rack switches, spines, and servers with one or two uplinks, in any mixture."""

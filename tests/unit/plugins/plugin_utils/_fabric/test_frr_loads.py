@@ -19,7 +19,12 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers im
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import sites, with_overlay, with_routed_servers
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    sites,
+    with_balancer,
+    with_overlay,
+    with_routed_servers,
+)
 
 VTYSH = shutil.which("vtysh", path="/usr/bin:/bin")
 
@@ -40,7 +45,7 @@ def loads(*texts: str) -> None:
 @given(sites(systems=("linux",)))
 def test_every_switch_and_server(data: dict[str, Any]) -> None:
     site = load_site(data)
-    for one in (site, with_routed_servers(site)):
+    for one in (site, with_routed_servers(site), with_balancer(with_routed_servers(site))):
         try:
             found = intents(one)
         except FabricError:

@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import cni_config
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import announcements, intents
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents, owned
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu, router_mac
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site, load_text, site_text
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site, SiteError
@@ -70,7 +70,7 @@ def test_devices(site: Site) -> None:
 
 def test_sessions(site: Site) -> None:
     worker, leader = (node_files(site, site.server(name), "key")["/etc/frr/frr.conf"] for name in ("node1", "cp1"))
-    assert "router bgp 4294967294\n" in worker and "remote-as internal\n" in worker
+    assert "router bgp 4294967292\n" in worker and "remote-as internal\n" in worker
     assert " neighbor 198.51.100.11 peer-group KIBAN-NODES\n" in worker
     assert "198.51.100.22" not in worker and "route-reflector-client" not in worker
     assert "  network 10.244.21.0/24\n  no neighbor KIBAN-NODES activate\n" in worker
@@ -89,13 +89,14 @@ def test_a_new_server_changes_no_file_of_another_worker(checkout: Path, site: Si
 
 def test_servers_with_routed_links_tell_switches_of_themselves_only(checkout: Path) -> None:
     site = load_site(read(checkout, "lab-fabric"))
-    told = {name: [rule.prefix for rule in announcements(site, site.server(name))] for name in ("cp1", "node1")}
+    told = {name: [rule.prefix for rule in owned(site, site.server(name))] for name in ("cp1", "node1")}
     assert told["node1"] == ["198.51.100.21/32"]
     assert told["cp1"] == ["198.51.100.11/32", "10.244.0.0/16", "10.96.0.0/16"]
     text = node_files(site, site.server("node1"), "key")["/etc/frr/frr.conf"]
     assert "router bgp 4200000021\n" in text and "neighbor KIBAN-NODES remote-as external\n" in text
     assert " neighbor KIBAN-NODES ebgp-multihop 16\n" in text
-    assert "ip prefix-list KIBAN-OWN seq 5 permit 198.51.100.21/32\n" in text and "KIBAN-OWN seq 10" not in text
+    assert "ip prefix-list KIBAN-OWN seq 5 permit 198.51.100.21/32\n" in text
+    assert "10.244" not in "".join(line for line in text.splitlines() if "KIBAN-OWN" in line)
     assert "  advertise ipv4 unicast route-map KIBAN-PODS\n" in text
 
 
