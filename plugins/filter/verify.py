@@ -40,9 +40,10 @@ def _contract_dials(
     mtu: int,
     outside: str | None = None,
     port: int = 18081,
+    overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     try:
-        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None)
+        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay)
     except ValueError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 

@@ -181,6 +181,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
     return Cluster(
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
+        endpoint_by=raw["endpoint_by"],
         sdn=sdn,
         load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(raw["load_balancer"]["pools"]),

@@ -230,6 +230,8 @@ class Sdn:
     node_prefix: int
     policies: str | None
     """What enforces NetworkPolicy objects; none: nothing does."""
+    overlay: str | None
+    """C(vxlan), or none: the fabric knows where pods are."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ class Sds:
 class Cluster:
     kubernetes: str
     endpoint: str
+    endpoint_by: str
+    """C(server): it is a control-plane server's. C(bgp): each one announces it while its API server is ready."""
     sdn: Sdn
     load_balancer: str | None
     """Driver that gives Services of type LoadBalancer their addresses; none: somebody else does."""
