@@ -237,7 +237,7 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
     with ThreadPoolExecutor(max_workers=5) as pool:
-        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
+        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE, with_layouts(site))
         bmcs = pool.submit(read_bmcs, options, asked_of_bmcs(site))
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
@@ -259,6 +259,11 @@ def asked_of_bmcs(site: Site) -> dict[str, set[str]]:
         for name, profile in site.profiles.items()
     }
     return {server.name: kinds[server.profile] for server in site.servers if kinds[server.profile]}
+
+
+def with_layouts(site: Site) -> set[str]:
+    """Servers whose profile states pools."""
+    return {server.name for server in site.servers if site.profiles[server.profile].storage}
 
 
 def _elsewhere(site: Site) -> list[str]:
