@@ -18,7 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster_dns, sds_local
+from ..plugin_utils._drivers import cluster, sds_local, sds_lvm, sds_nfs
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import Asked, bmc_options, read_bmcs
@@ -201,20 +201,32 @@ def _bundle(path: str | None) -> list[dict[str, Any]]:
 
 def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
     """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
-    found = cluster_dns.manifests(site, images["coredns"]) if "coredns" in images else []
+    # Without the bundle nothing is known to differ.
+    found = cluster.manifests(site, images) if images.keys() >= set(cluster.images_of(site)) else []
     drivers = {sds.driver for sds in site.cluster.sds}
     if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
         chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])
-        for obj in sds_local.manifests({}, chosen, site.cluster.endpoint):
-            if obj["kind"] in ("ConfigMap", "StorageClass"):
-                continue
-            if obj["kind"] == "Deployment":
-                template = obj["spec"]["template"]
-                del template["metadata"]["annotations"]
-                for container in template["spec"]["containers"]:
-                    del container["imagePullPolicy"]  # the role's own variable
-            found.append(obj)
-    return tuple(found)
+        found += [
+            obj
+            for obj in sds_local.manifests({}, chosen, site.cluster.endpoint)
+            if obj["kind"] not in ("ConfigMap", "StorageClass")
+        ]
+    for driver, render in (("lvm", sds_lvm.manifests), ("nfs", sds_nfs.manifests)):
+        if driver in drivers and "volume-provisioner" in images:
+            found += render(site, images["volume-provisioner"])
+    return tuple(map(_without_role_variables, found))
+
+
+def _without_role_variables(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object of a driver without what a role's own variables, or the disks of the servers, decide."""
+    if "template" in obj.get("spec", {}) and obj["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
+        template = obj["spec"]["template"]
+        template["metadata"].pop("annotations", None)
+        for container in template["spec"]["containers"]:
+            container.pop("imagePullPolicy", None)
+    if obj["kind"] == "StorageClass":
+        del obj["metadata"]["annotations"]
+    return obj
 
 
 def _media_prefix(site: Site, site_dir: str) -> str:
@@ -233,7 +245,7 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
     with ThreadPoolExecutor(max_workers=5) as pool:
-        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE)
+        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE, with_layouts(site))
         bmcs = pool.submit(read_bmcs, options, asked_of_bmcs(site))
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
@@ -255,6 +267,11 @@ def asked_of_bmcs(site: Site) -> dict[str, Asked]:
         for name, profile in site.profiles.items()
     }
     return {server.name: asked[server.profile] for server in site.servers}
+
+
+def with_layouts(site: Site) -> set[str]:
+    """Servers whose profile states pools."""
+    return {server.name for server in site.servers if site.profiles[server.profile].storage}
 
 
 def _elsewhere(site: Site) -> list[str]:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ __all__ = [
     "Step",
     "Volume",
     "array_path",
+    "is_mapping",
     "made_uuid",
     "mapping_path",
     "pool_problems",
@@ -43,7 +45,7 @@ XFS_LEAST = 300 * MIB
 _LEAST = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 3}
 # Steps that write over what a device holds, or take it for good.
 DESTRUCTIVE = frozenset(
-    {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "mkfs"}
+    {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "lv_remove", "mkfs"}
 )
 # After these there is more to be seen, or more room, so what comes next is decided again.
 BARRIERS = frozenset(
@@ -75,7 +77,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Pool:
-    """Disks, and what is wanted on them. Without volumes it is one file system."""
+    """Disks, and what is wanted on them: one file system, or a volume group with volumes, or with none of ours."""
 
     name: str
     disks: tuple[str, ...]
@@ -89,7 +91,7 @@ class Pool:
     @property
     def layers(self) -> tuple[str, ...]:
         found = ("array",) * (self.level is not None) + ("luks",) * self.luks
-        return (*found, *(("group",) if self.volumes else ("filesystem",)))
+        return (*found, *(("filesystem",) if self.filesystem else ("group",)))
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Disk:
     id: str | None = None
     """Of the pool: a random UUID; None while our own partitioning was cut off."""
     made: frozenset[str] = frozenset()
+    mates: frozenset[str] = frozenset()
+    """Serial numbers of all disks of the pool, as noted on this one."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class Lv:
     type: str = "linear"
     thin_pool: str | None = None
     new: bool = False
-    """Tagged by us when it was made: its file system is not complete yet."""
+    """Tagged by us when it was made: its file system is not complete yet, and was never mounted."""
     active: bool = True
 
 
@@ -203,6 +207,13 @@ def mapping_path(pool: str, number: int | None) -> str:
     return f"/dev/mapper/{pool}-luks" + ("" if number is None else str(number))
 
 
+def is_mapping(name: str, pool: str) -> bool:
+    """Whether a device of device-mapper is a container or a volume of this pool. LVM writes a - in names as --."""
+    group = f"{pool.replace('-', '--')}-"
+    volume = name.startswith(group) and not name[len(group) :].startswith("-")
+    return volume or name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None))
+
+
 def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:
     """What is wrong with what is wanted, whatever the host has."""
     found: list[str] = []
@@ -225,11 +236,11 @@ def pool_problems(pool: Pool, disks: int) -> Iterator[tuple[str | None, str]]:
     least = _LEAST.get(pool.level or "", 1)
     if disks < least:
         yield None, f"{pool.level or 'a pool'} needs {least} disks or more, not {disks}"
-    if bool(pool.volumes) == bool(pool.filesystem):
-        yield None, "needs either volumes or a filesystem"
-    if not pool.volumes and not pool.level and disks > 1:
+    if pool.volumes and pool.filesystem:
+        yield None, "has either volumes or a filesystem"
+    if pool.filesystem and not pool.level and disks > 1:
         yield None, f"one file system needs one disk or a RAID level, not {disks} disks"
-    if pool.volumes and pool.mount:
+    if pool.mount and not pool.filesystem:
         yield None, "volumes are mounted, and not the pool"
     names = [volume.name for volume in pool.volumes]
     yield from ((name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1)

@@ -98,7 +98,8 @@ def _keep(text: str, site: Site) -> None:
 def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
     problems, pruned = check_shape(data)
     servers_whole = not any(problem.path.startswith(("racks", "(file)")) for problem in problems)
-    draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole)
+    told = frozenset(problem.path for problem in problems)
+    draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole, told)
     problems += _check_meaning(draft)
     if problems:
         raise SiteError(problems)
@@ -185,9 +186,11 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
     return Cluster(
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
+        endpoint_by=raw["endpoint_by"],
         sdn=sdn,
+        load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(raw["load_balancer"]["pools"]),
-        sds=tuple(Sds(**sds) for sds in raw["sds"]),
+        sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )
 

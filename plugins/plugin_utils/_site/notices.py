@@ -124,6 +124,14 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
     if selector and selector.count is not None and len(wanted) < selector.count:
         yield f"{len(wanted)} of {selector.count} data disks are there"
     yield from _lost_disks(view, wanted)
+    pools = view.site.profiles[view.server.profile].storage
+    pooled: set[str] = set()
+    if pools:
+        # Most sites have none: they need not pay for this.
+        from .layouts import layout_messages, pool_disks
+
+        pooled = pool_disks(pools, view.site.name, view.host)
+        yield from layout_messages(pools, view.site.name, view.host)
     for disk in view.host.disks:
         told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
         uses = list(disk.get("uses") or ())
@@ -136,6 +144,8 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
         if disk.get("claimed"):
             if disk.get("serial_number") not in serials:
                 yield f"{told} is claimed for volumes, but the profile does not select it"
+        elif disk.get("name") in pooled:
+            continue
         elif uses and "/" not in uses:
             yield f"{told} is used by something that the model does not know: {', '.join(uses)}"
         elif "uses" in disk and not uses and not disk.get("removable") and disk.get("serial_number") not in serials:

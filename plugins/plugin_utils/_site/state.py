@@ -98,6 +98,8 @@ class HostState:
     network: tuple[str, ...] = ()
     """Where the kernel's network differs from the files that describe it, in words."""
     etcd: EtcdMember | None = None
+    layouts: Mapping[str, Any] | None = None
+    """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
 
     @classmethod
     def from_probe(cls, probe: Mapping[str, Any], clock_off: float = 0.0) -> HostState:
@@ -120,6 +122,7 @@ class HostState:
             failed=tuple(probe.get("failed") or ()),
             network=tuple(probe.get("network") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
+            layouts=probe.get("layouts"),
         )
 
 

@@ -481,6 +481,39 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "'ceph' is not",
         "known: local",
     ),
+    "NFS without a server": (
+        [("cluster.sds", [{"driver": "nfs", "export": "/srv/volumes"}])],
+        "cluster.sds[0].server",
+        "the driver 'nfs' needs it",
+        "server: node3",
+    ),
+    "NFS export that is no path": (
+        [("cluster.sds", [{"driver": "nfs", "server": "node1", "export": "srv"}])],
+        "cluster.sds[0].export",
+        "is not an absolute path",
+        "/srv/volumes",
+    ),
+    "volume group that is nowhere": (
+        [("cluster.sds", [{"driver": "lvm", "volume_group": "data"}])],
+        "cluster.sds[0].volume_group",
+        "no profile of a server has a pool 'data'",
+        "none to refer to",
+    ),
+    "volume group that is a file system": (
+        [
+            ("profiles.compute.storage", {"data": {"select": "`true`", "count": 1, "filesystem": "ext4"}}),
+            ("cluster.sds", [{"driver": "lvm", "volume_group": "data"}]),
+        ],
+        "cluster.sds[0].volume_group",
+        "the pool 'data' is one file system",
+        "leave its filesystem out",
+    ),
+    "option of another storage driver": (
+        [("cluster.sds", [{"driver": "local", "export": "/srv/volumes"}])],
+        "cluster.sds[0].export",
+        "the driver 'local' does not take it",
+        "no options",
+    ),
     "storage driver twice": (
         [("cluster.sds", [{"driver": "local"}, {"driver": "local"}])],
         "cluster.sds[1].driver",
@@ -726,7 +759,7 @@ FULL: list[tuple[str, Any]] = [
     (f"{WORKERS}.labels", {"example.net/a": "b"}),
     (f"{WORKERS}.taints", [{"key": "a", "effect": "NoExecute"}]),
     ("racks.1", {"name": "a02", "servers": [server("x", 90, bmc={"address": "192.0.2.90", "fingerprint": "AB" * 32})]}),
-    ("cluster.sds", [{"driver": "local"}]),
+    ("cluster.sds", [{"driver": "local"}, {"driver": "nfs", "server": "node1", "export": "/srv/volumes"}]),
     (
         "cluster.extra_args",
         {"etcd": {"a": "b"}, "kubelet_config": {"maxPods": 200, "nested": {"list": [1, 2.5, None]}}},
