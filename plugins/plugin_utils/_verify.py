@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ._drivers.sds_drivers import DRIVERS
+from ._fabric.overlay import OVERLAY_HEADERS
 
 __all__ = [
     "contract_dials",
@@ -80,13 +81,16 @@ def contract_dials(
     domain: str,
     mtu: int,
     outside: tuple[str, int] | None = None,
+    overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     """What to ask of running pods to prove a network driver, as URLs with the answers that are right, by part.
 
     The pods are those of two DaemonSets C(one) and C(two) of agnhost, the Services C(sdn) and C(sdn-local) theirs.
-    `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
-    part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
+    `mtu` is that of the nodes' network, in bytes. `outside` is where something answers with the address that it is
+    asked from; the part C(outside) is empty without it. With an `overlay` packets of pods are smaller, and outside
+    their node is seen. ValueError where there are not two pods on each of two nodes.
     """
+    mtu -= OVERLAY_HEADERS if overlay else 0
     sets, (here, there) = two_sets(pods)
     nodes = sorted(set(sets["one"]) & set(sets["two"]))
     a, b = sets["one"][here], sets["one"][there]
@@ -118,8 +122,9 @@ def contract_dials(
     if outside is None:
         return found
     for pod in (a, b):
-        label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
-        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+        own, whose = (pod["status"]["hostIP"], "its node's") if overlay else (_address(pod), "its own")
+        label = f"a pod of {pod['spec']['nodeName']} to outside, with {whose} address"
+        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [own], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
     for node in nodes:
         host = sets["one"][node]["status"]["hostIP"]

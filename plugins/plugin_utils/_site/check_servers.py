@@ -13,8 +13,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import netaddr  # type: ignore[import-untyped, unused-ignore]
+
 from .draft import Draft, Entry
 from .expressions import ExpressionError, check_expression, check_selector
+from .ipam import hosts
 from .shape import nearest, schema
 
 __all__ = ["check_cluster", "check_profiles", "check_servers", "group_name"]
@@ -131,10 +134,31 @@ def _control_plane_names(draft: Draft) -> Iterator[tuple[Entry, str]]:
                 yield entry, name
 
 
+def _announced_endpoint(draft: Draft, endpoint: str | None) -> None:
+    """An address of nobody, announced by servers that speak BGP with their switches."""
+    path, node = "cluster.endpoint", draft.networks.get("node")
+    if endpoint is None:
+        draft.problem(path, "missing", "with endpoint_by bgp an address of the network node that nobody has")
+    elif node is not None:
+        first, last = hosts(node)
+        owner = next((claim.owner for claim in draft.claims if claim.address == endpoint), None)
+        if not first <= netaddr.IPAddress(endpoint) <= last:
+            draft.problem(path, f"{endpoint} is outside networks.node ({node})", f"from {first} to {last}")
+        elif owner:
+            draft.problem(path, f"{endpoint} is the address of {owner}", "with endpoint_by bgp one that nobody has")
+    for entry, name in _control_plane_names(draft):
+        network = draft.part("profiles", entry.raw.get("profile", "")).get("network") or {}
+        if network.get("mode") != "bgp":
+            message = f"the control-plane server {name} has no routed links to announce the address by"
+            draft.problem("cluster.endpoint_by", message, "network.mode bgp in its profile, or endpoint_by server")
+
+
 def check_cluster(draft: Draft) -> None:
     cluster = draft.part("cluster")
     endpoint, servers = cluster.get("endpoint"), list(_control_plane_names(draft))
-    if endpoint and len(servers) == 1:
+    if cluster.get("endpoint_by") == "bgp":
+        _announced_endpoint(draft, endpoint)
+    elif endpoint and len(servers) == 1:
         entry, name = servers[0]
         addresses = {key: value for key, value in (entry.raw.get("addresses") or {}).items() if key != "bmc"}
         if addresses and endpoint not in addresses.values():
