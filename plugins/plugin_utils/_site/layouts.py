@@ -76,7 +76,7 @@ class _Differences:
             )
             yield f"is not made; {_MENDS} makes it{there}{short}"
             return
-        last = "group" if self.pool.volumes else "filesystem"
+        last = "filesystem" if self.pool.filesystem else "group"
         if unfinished := [name for name, record in self.disks.items() if last not in (record["made"] or ())]:
             yield f"was not finished on {', '.join(unfinished)}; {_MENDS} goes on"
         yield from self._members()
