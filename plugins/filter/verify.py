@@ -10,7 +10,14 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._verify import contract_dials, node_problems, pod_dials, probe_figures
+from ..plugin_utils._verify import (
+    contract_dials,
+    node_problems,
+    pod_dials,
+    probe_figures,
+    sds_capabilities,
+    space_command,
+)
 from ..plugin_utils._verify_network import (
     balancer_dials,
     lost_node_figures,
@@ -33,9 +40,10 @@ def _contract_dials(
     mtu: int,
     outside: str | None = None,
     port: int = 18081,
+    overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     try:
-        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None)
+        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay)
     except ValueError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 
@@ -50,6 +58,13 @@ def _policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any]
 def _balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], outside: str) -> list[dict[str, str]]:
     try:
         return balancer_dials(services, pools, outside)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
+def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    try:
+        return sds_capabilities(driver, server_known)
     except ValueError as exc:
         raise AnsibleFilterError(str(exc)) from exc
 
@@ -74,4 +89,6 @@ class FilterModule:
             "pod_dials": _pod_dials,
             "policy_steps": _policy_steps,
             "probe_figures": probe_figures,
+            "sds_capabilities": _sds_capabilities,
+            "space_command": space_command,
         }

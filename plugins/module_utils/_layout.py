@@ -75,7 +75,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Pool:
-    """Disks, and what is wanted on them. Without volumes it is one file system."""
+    """Disks, and what is wanted on them: one file system, or a volume group with volumes, or with none of ours."""
 
     name: str
     disks: tuple[str, ...]
@@ -89,7 +89,7 @@ class Pool:
     @property
     def layers(self) -> tuple[str, ...]:
         found = ("array",) * (self.level is not None) + ("luks",) * self.luks
-        return (*found, *(("group",) if self.volumes else ("filesystem",)))
+        return (*found, *(("filesystem",) if self.filesystem else ("group",)))
 
 
 @dataclass(frozen=True)
@@ -225,11 +225,11 @@ def pool_problems(pool: Pool, disks: int) -> Iterator[tuple[str | None, str]]:
     least = _LEAST.get(pool.level or "", 1)
     if disks < least:
         yield None, f"{pool.level or 'a pool'} needs {least} disks or more, not {disks}"
-    if bool(pool.volumes) == bool(pool.filesystem):
-        yield None, "needs either volumes or a filesystem"
-    if not pool.volumes and not pool.level and disks > 1:
+    if pool.volumes and pool.filesystem:
+        yield None, "has either volumes or a filesystem"
+    if pool.filesystem and not pool.level and disks > 1:
         yield None, f"one file system needs one disk or a RAID level, not {disks} disks"
-    if pool.volumes and pool.mount:
+    if pool.mount and not pool.filesystem:
         yield None, "volumes are mounted, and not the pool"
     names = [volume.name for volume in pool.volumes]
     yield from ((name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1)

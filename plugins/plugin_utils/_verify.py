@@ -8,12 +8,26 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["contract_dials", "dial", "node_problems", "pod_dials", "probe_figures", "two_sets"]
+from ._drivers.sds_drivers import DRIVERS
+from ._fabric.overlay import OVERLAY_HEADERS
+
+__all__ = [
+    "contract_dials",
+    "dial",
+    "node_problems",
+    "pod_dials",
+    "probe_figures",
+    "sds_capabilities",
+    "space_command",
+    "two_sets",
+]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -67,13 +81,16 @@ def contract_dials(
     domain: str,
     mtu: int,
     outside: tuple[str, int] | None = None,
+    overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     """What to ask of running pods to prove a network driver, as URLs with the answers that are right, by part.
 
     The pods are those of two DaemonSets C(one) and C(two) of agnhost, the Services C(sdn) and C(sdn-local) theirs.
-    `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
-    part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
+    `mtu` is that of the nodes' network, in bytes. `outside` is where something answers with the address that it is
+    asked from; the part C(outside) is empty without it. With an `overlay` packets of pods are smaller, and outside
+    their node is seen. ValueError where there are not two pods on each of two nodes.
     """
+    mtu -= OVERLAY_HEADERS if overlay else 0
     sets, (here, there) = two_sets(pods)
     nodes = sorted(set(sets["one"]) & set(sets["two"]))
     a, b = sets["one"][here], sets["one"][there]
@@ -105,8 +122,9 @@ def contract_dials(
     if outside is None:
         return found
     for pod in (a, b):
-        label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
-        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+        own, whose = (pod["status"]["hostIP"], "its node's") if overlay else (_address(pod), "its own")
+        label = f"a pod of {pod['spec']['nodeName']} to outside, with {whose} address"
+        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [own], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
     for node in nodes:
         host = sets["one"][node]["status"]["hostIP"]
@@ -171,3 +189,45 @@ def _host_port(pod: Mapping[str, Any]) -> int:
 def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a measurement by http_probe."""
     return {key: probe[key] for key in _FIGURES if key in probe}
+
+
+def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    """What a storage driver offers, with C(offered): the words by which checks of its contract are chosen.
+
+    How much is free can be measured where a server of the site holds the volumes, not on somebody's filer.
+    """
+    if driver not in DRIVERS:
+        raise ValueError(f"there is no storage driver '{driver}', only {', '.join(sorted(DRIVERS))}")
+    can = DRIVERS[driver]
+    offers = {
+        "many": "ReadWriteMany" in can.access_modes,
+        "size_enforced": can.size_enforced,
+        "capacity_told": can.capacity_told,
+        "expansion": can.expansion,
+        "measured": driver != "nfs" or server_known,
+    }
+    return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
+
+
+def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict[str, Any]:
+    """The host that holds a PersistentVolume, C(argv) that says there how many bytes are free, and its raw C(device).
+
+    C(device) is a shell's word: the block device under the volume, or under the file system that it is a directory of.
+    """
+    spec = volume["spec"]
+    if "nfs" in spec:
+        host, path = nfs_servers[0], str(spec["nfs"]["path"])
+    else:
+        terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"]
+        expressions = [each for term in terms for each in term["matchExpressions"]]
+        host, path = expressions[0]["values"][0], str(spec["local"]["path"])
+    if path.startswith("/dev/"):
+        group = path.split("/")[2]
+        free = ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]
+        return {"host": host, "argv": free, "device": path}
+    target = f"--target={posixpath.dirname(path)}"
+    return {
+        "host": host,
+        "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target],
+        "device": f"$(findmnt --noheadings --nofsroot --output=SOURCE {target})",
+    }

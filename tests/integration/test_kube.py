@@ -16,6 +16,7 @@ import yaml
 
 from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import images_of, unwanted
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import manifests as cluster_manifests
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
@@ -26,6 +27,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.cluster import read_objects
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.objects import differences
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import sds_capabilities
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
 
 RunModule = Callable[..., dict[str, Any]]
@@ -161,15 +163,19 @@ def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["lab", "lab-fabric"])
+@pytest.mark.parametrize("name", ["lab-storage", "lab-fabric"])
 def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule, name: str) -> None:
     """What was applied does not differ, whatever the server adds; what somebody changes then does, and only that."""
     site = load_site(yaml.safe_load((CHECKOUT / f"inventories/{name}/site.yml").read_text()))
-    names = ["local-path-provisioner", "agnhost", *images_of(site)]
+    names = ["local-path-provisioner", "agnhost", "volume-provisioner", *images_of(site)]
     images = {image: f"{image}:x" for image in names}
     chosen = Images(images["local-path-provisioner"], images["agnhost"])
     nodes = {"node1": ["/var/lib/kiban/local/A"]}
     applied = [*cluster_manifests(site, images), *manifests(nodes, chosen, site.cluster.endpoint)]
+    with_pools = any(sds.driver == "lvm" for sds in site.cluster.sds)
+    if with_pools:
+        applied += [*sds_lvm.manifests(site, "volume-provisioner:x", default_class=False)]
+        applied += sds_nfs.manifests(site, "volume-provisioner:x")
     # Kinds that are not served yet keep nothing from being read.
     wanted = objects(site, images)
     assert read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted) is not None
@@ -187,11 +193,14 @@ def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunM
     cluster.run("-n", "kube-system", "set", "image", "deployment/coredns", "coredns=other:y")
     cluster.run("-n", "kiban-storage", "set", "image", "deployment/local-path-provisioner", "*=other:y")
     cluster.run("-n", "kube-system", "delete", "service", "kube-dns")
+    if with_pools:
+        cluster.run("delete", "csidriver", "lvm.kiban.baremetal")
     place = "spec.template.spec.containers"
     assert differing() == [
         f"Deployment kube-system/coredns: {place}[coredns].image",
         "Service kube-system/kube-dns: ",
         f"Deployment kiban-storage/local-path-provisioner: {place}[local-path-provisioner].image",
+        *(["CSIDriver lvm.kiban.baremetal: "] if with_pools else []),
     ]
     run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
     assert differing() == []
@@ -220,10 +229,16 @@ def test_parts_that_the_model_does_not_have_go_without_leftovers(cluster: Cluste
     assert run_module(kube_apply, **steps)["changed"] is False
 
 
-@pytest.mark.parametrize("name", ["web", "volume"])
+@pytest.mark.parametrize("name", ["web", "volume", "sds"])
 def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str) -> None:
     template = Path(CHECKOUT / f"roles/verify/templates/{name}.yaml.j2").read_text()
-    settings = {"verify_namespace": "apps", "_verify_image": "agnhost:x", "verify_storage_class": "kiban-local"}
+    settings: dict[str, Any] = {
+        "verify_namespace": "apps",
+        "_verify_image": "agnhost:x",
+        "verify_storage_class": "kiban-local",
+    }
+    settings |= {"_verify_sds": sds_capabilities("nfs"), "__verify_sds_size": 64}
+    settings |= {"__verify_sds_pods": {"sds": "node1", "sds-other": "node2"}}
     text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(settings)
     run_module(kube_apply, manifests=[space("apps")], **cluster.options)
     assert run_module(kube_apply, manifests=text, **cluster.options)["changed"] is True

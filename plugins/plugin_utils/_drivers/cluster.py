@@ -19,13 +19,14 @@ __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
 
 def artifacts(site: Site) -> list[str]:
     """Optional artifacts of the bundle that the site needs."""
-    found = [policies.IMAGE] if site.cluster.sdn.policies else []
-    return found + (list(metallb.IMAGES) if site.cluster.load_balancer else [])
+    provisioned = {sds.driver for sds in site.cluster.sds} & {"lvm", "nfs"}
+    return images_of(site)[1:] + (["volume-provisioner"] if provisioned else [])
 
 
 def images_of(site: Site) -> list[str]:
     """Names of the images that C(manifests) needs."""
-    return ["coredns", *artifacts(site)]
+    found = ["coredns"] + ([policies.IMAGE] if site.cluster.sdn.policies else [])
+    return found + (list(metallb.IMAGES) if site.cluster.load_balancer else [])
 
 
 def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:

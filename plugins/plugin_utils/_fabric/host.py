@@ -13,13 +13,14 @@ from .._site import balancer
 from .._site.model import Server, Site
 from .cables import cables
 from .config import Block, filter_rules
-from .derive import announcements, intents, owned, pool_rules, routed_to_servers, server_asn
+from .derive import announcements, endpoint_rules, intents, owned, pool_rules, routed_to_servers, server_asn
 from .intent import MARK, FabricError, Filter, Intent
 from .linux import bfd_profile
+from .overlay import add_pods, add_sessions, add_what_is_told, only_overlay
 
 __all__ = ["frr_config"]
 
-_SWITCHES, _OWN = f"{MARK}-SWITCHES", f"{MARK}-OWN"
+_SWITCHES, _OWN, _ENDPOINT = f"{MARK}-SWITCHES", f"{MARK}-OWN", f"{MARK}-ENDPOINT"
 _SPEAKER, _POOLS, _NOTHING = f"{MARK}-SPEAKER", f"{MARK}-POOLS", f"{MARK}-NOTHING"
 
 
@@ -29,7 +30,9 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     The server announces no more than the filter of its switches lets through, so a wrong route ends on the server.
     FabricError where it has no switch to speak with.
     """
-    asn = server_asn(site, server)
+    asn, overlay = server_asn(site, server), site.cluster.sdn.overlay is not None
+    if overlay and not routed_to_servers(site, server):
+        return only_overlay(site, server)
     if routed_to_servers(site, server):
         peers = _links(site, server)
     else:
@@ -39,6 +42,13 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     out = Block()
     rules = Filter(_OWN, announcements(site, server))
     out(*(f"ip prefix-list {_OWN} seq {number} {rule}" for number, rule in filter_rules(rules)))
+    endpoint = endpoint_rules(site, server)
+    if endpoint:
+        rules = Filter(_ENDPOINT, endpoint)
+        out(*(f"ip prefix-list {_ENDPOINT} seq {number} {rule}" for number, rule in filter_rules(rules)))
+        out.under(f"route-map {_ENDPOINT} permit 10", "exit")(f"match ip address prefix-list {_ENDPOINT}")
+    if overlay:
+        add_what_is_told(out, server)
     speaker = site.cluster.load_balancer is not None
     if speaker:
         _what_the_speaker_may(out, site)
@@ -57,12 +67,18 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
             bgp(f"neighbor {peer} remote-as {number}", f"neighbor {peer} peer-group {_SWITCHES}")
     if speaker:
         _speaker(bgp)
+    if overlay:
+        add_sessions(bgp, site, server, internal=False)
     family = bgp.under("address-family ipv4 unicast", "exit-address-family")
     family(*(f"network {rule.prefix}" for rule in owned(site, server)))
+    # It is there while the API server is ready: see _endpoint.
+    family(f"redistribute connected route-map {_ENDPOINT}" if endpoint else "")
     family(f"neighbor {_SWITCHES} prefix-list {_OWN} out")
     if speaker:
         family(f"neighbor {_SPEAKER} route-map {_POOLS} in", f"neighbor {_SPEAKER} route-map {_NOTHING} out")
     family("maximum-paths 64")
+    if overlay:
+        add_pods(family, server)
     return str(out)
 
 

@@ -32,6 +32,8 @@ PORT_NAMES = {
     "nxos": (r"Ethernet[1-9][0-9]*/[1-9][0-9]*(/[1-9][0-9]*)?", "Ethernet1/1"),
 }
 _MLAG = ("sonic", "eos", "nxos")
+# 50 bytes of headers, and what IPv6 wants of every link (RFC 8200).
+_OVERLAY_MTU = 1330
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def check_fabric(draft: Draft) -> None:
     _vlans(draft)
     _outside(draft, switches)
     _routed_servers(draft, switches)
+    _overlay(draft)
     _load_balancer(draft, switches)
     if (draft.part("fabric") or {}).get("server_asn"):
         _servers_have_peers(draft, switches)
@@ -256,6 +259,20 @@ def _routed_servers(draft: Draft, switches: dict[str, _Found]) -> None:
                 draft.problem(
                     entry.key("addresses", name), "a server with network.mode bgp is in the network node only"
                 )
+
+
+def _overlay(draft: Draft) -> None:
+    if not draft.part("cluster", "sdn").get("overlay"):
+        return
+    mtu = draft.part("networks", "node").get("mtu")
+    if mtu and mtu < _OVERLAY_MTU:
+        draft.problem(
+            "networks.node.mtu", f"{mtu} leaves packets of pods less than 1280 bytes", f"{_OVERLAY_MTU} or more"
+        )
+    bonded = next((entry for entry in draft.entries if entry.names and not _routed(draft, entry)), None)
+    if draft.part("fabric").get("server_asn") and bonded:
+        message = f"with an overlay {bonded.names[0]}, whose ports are no routed links, speaks BGP with no switch"
+        draft.problem("fabric.server_asn", message, "leave it out, or network.mode bgp in its profile")
 
 
 def _load_balancer(draft: Draft, switches: dict[str, _Found]) -> None:

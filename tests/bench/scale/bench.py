@@ -112,7 +112,9 @@ def slower(few: dict[str, Any], many: dict[str, Any]) -> list[str]:
             row[2 + number] += entry["cpu"] - before
             before = entry["cpu"]
     rows = sorted(spent.items(), key=lambda item: item[1][2] - item[1][3])
-    return [f"  {a:6.2f} -> {b:6.2f} s, CPU {c:5.2f} -> {d:5.2f} s  {name}" for name, (a, b, c, d) in rows if d > c + 0.05]
+    return [
+        f"  {a:6.2f} -> {b:6.2f} s, CPU {c:5.2f} -> {d:5.2f} s  {name}" for name, (a, b, c, d) in rows if d > c + 0.05
+    ]
 
 
 def differ(world: World) -> None:
@@ -161,7 +163,9 @@ def main() -> int:
         measure(Path(tempfile.mkdtemp(dir=arguments.inside)), servers, arguments.show, sample)
         for servers, sample in ((arguments.few, 0), (arguments.servers, min(arguments.sample, arguments.servers)))
     )
-    print(f"one server, among {arguments.few} and among {arguments.servers}:", *slower(few["one"], many["one"]), sep="\n")
+    print(
+        f"one server, among {arguments.few} and among {arguments.servers}:", *slower(few["one"], many["one"]), sep="\n"
+    )
     line = summary(few, many, arguments)
     print(json.dumps(line))
     return 0 if line["ok"] else 1
