@@ -18,7 +18,12 @@ from ..plugin_utils._verify import (
     sds_capabilities,
     space_command,
 )
-from ..plugin_utils._verify_network import balancer_dials, policy_steps
+from ..plugin_utils._verify_network import (
+    balancer_dials,
+    lost_node_figures,
+    lost_node_watch,
+    policy_steps,
+)
 
 
 def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, domain: str) -> list[dict[str, str]]:
@@ -64,11 +69,22 @@ def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
         raise AnsibleFilterError(str(exc)) from exc
 
 
+def _lost_node_watch(
+    pods: Sequence[Mapping[str, Any]], node: str, balanced: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    try:
+        return lost_node_watch(pods, node, balanced)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "balancer_dials": _balancer_dials,
             "contract_dials": _contract_dials,
+            "lost_node_figures": lost_node_figures,
+            "lost_node_watch": _lost_node_watch,
             "node_problems": node_problems,
             "pod_dials": _pod_dials,
             "policy_steps": _policy_steps,

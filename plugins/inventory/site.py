@@ -135,7 +135,9 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        for group in ("left_alone", "nfs_servers", "pool_servers", "switches", "switches_linux", "todo_switches"):
+        for group in ("todo_waits", "left_alone", "nfs_servers", "pool_servers"):
+            self.inventory.add_group(group)
+        for group in ("switches", "switches_linux", "todo_switches"):
             self.inventory.add_group(group)
         for group in [group_name("rack", rack.name) for rack in site.racks]:
             self.inventory.add_group(group)

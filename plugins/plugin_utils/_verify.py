@@ -210,7 +210,10 @@ def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
 
 
 def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict[str, Any]:
-    """The host that holds a PersistentVolume, and the command that says there how many bytes are free."""
+    """The host that holds a PersistentVolume, C(argv) that says there how many bytes are free, and its raw C(device).
+
+    C(device) is a shell's word: the block device under the volume, or under the file system that it is a directory of.
+    """
     spec = volume["spec"]
     if "nfs" in spec:
         host, path = nfs_servers[0], str(spec["nfs"]["path"])
@@ -220,6 +223,11 @@ def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict
         host, path = expressions[0]["values"][0], str(spec["local"]["path"])
     if path.startswith("/dev/"):
         group = path.split("/")[2]
-        return {"host": host, "argv": ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]}
+        free = ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]
+        return {"host": host, "argv": free, "device": path}
     target = f"--target={posixpath.dirname(path)}"
-    return {"host": host, "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target]}
+    return {
+        "host": host,
+        "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target],
+        "device": f"$(findmnt --noheadings --nofsroot --output=SOURCE {target})",
+    }

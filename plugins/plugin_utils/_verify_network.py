@@ -9,14 +9,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
 from ._verify import dial, two_sets
 
-__all__ = ["balancer_dials", "policy_steps"]
+__all__ = ["balancer_dials", "lost_node_figures", "lost_node_watch", "policy_steps"]
 
 # agnhost gives up after five seconds; a refused connection would be another error.
 _CUT_OFF = r'^\{"errors":\[".*([Tt]imeout|deadline exceeded)'
@@ -133,3 +134,72 @@ def _address_of(service: Mapping[str, Any], pools: Sequence[str]) -> str:
     if not any(netaddr.IPAddress(given) in netaddr.IPNetwork(pool) for pool in pools):
         raise ValueError(f"Service {name} has the address {given}, which is in none of the pools {', '.join(pools)}")
     return str(given)
+
+
+def lost_node_watch(
+    pods: Sequence[Mapping[str, Any]], node: str, balanced: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """Whom to ask while a node is lost: a pod on it, one on another node, and a balanced Service if there is one.
+
+    ValueError where there are not two pods on each of two nodes.
+    """
+    sets, nodes = two_sets(pods)
+    other = next(name for name in nodes if name != node)
+    targets = [sets["two"][name]["status"]["podIP"] for name in (node, other)]
+    local = [one for one in balanced if one["metadata"]["name"] == "sdn-balanced-local"]
+    found = [f"{target}:8080" for target in targets]
+    return found + [f"{one['status']['loadBalancer']['ingress'][0]['ip']}:80" for one in local]
+
+
+def lost_node_figures(
+    told: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str], pod_cidr: str
+) -> dict[str, Any]:
+    """What C(watch.py) and C(ip monitor) of the switches saw of a lost node, as figures, lines and problems.
+
+    Times are seconds since the last answer of the node. C(routes): by switch, what its kernel said of its routes, with
+    times in UTC. FRR alone announces C(pod_cidr) of the node, without anything of the cluster.
+    """
+    gone = told["lost"].get("last_ok")
+    if gone is None or told["lost"]["last_lost"] is None or told["lost"]["last_lost"] < gone:
+        return {"figures": {}, "lines": [], "problems": ["the worker never stopped to answer, so nothing was measured"]}
+    figures: dict[str, Any] = {
+        "held_requests": told["held"]["requests"],
+        "held_lost": told["held"]["lost"],
+        "held_longest_gap_ms": told["held"]["longest_gap_ms"],
+        "other_requests": told["other"]["requests"],
+        "other_lost": told["other"]["lost"],
+    }
+    lines = [
+        f"a connection to the other worker went on, {told['held']['requests']} requests, "
+        f"longest gap {told['held']['longest_gap_ms']} ms; {told['other']['requests']} new ones were answered"
+    ]
+    withdrawn = [at for text in routes.values() for at in _withdrawn(text, pod_cidr) if at > gone - 1]
+    if withdrawn:
+        figures["route_seconds"] = round(max(withdrawn) - gone, 1)
+        lines.append(f"its pods' route left the last switch after {figures['route_seconds']} s (FRR alone)")
+    if "balanced" in told:
+        balanced = told["balanced"]
+        last = balanced["last_lost"] or gone
+        figures |= {
+            "balanced_requests": balanced["requests"],
+            "balanced_lost": balanced["lost"],
+            "balanced_seconds": round(max(0.0, last - gone), 1),
+        }
+        lines.append(
+            f"of {balanced['requests']} requests to a balanced Service {balanced['lost']} were lost, "
+            f"the last one {figures['balanced_seconds']} s after the worker's last answer"
+        )
+    problems = [
+        f"{told[what]['lost']} of {told[what]['requests']} requests to the other worker {how} were lost"
+        for what, how in (("held", "on one connection"), ("other", "by new connections"))
+        if told[what]["lost"]
+    ]
+    return {"figures": figures, "lines": lines, "problems": problems}
+
+
+def _withdrawn(text: str, prefix: str) -> Iterator[float]:
+    """When routes to a prefix were deleted, as seconds since 1970, from C(ip -ts -oneline monitor route) in UTC."""
+    for line in text.splitlines():
+        found = re.match(rf"\[([0-9T:.-]+)\] *Deleted {re.escape(prefix)} ", line)
+        if found:
+            yield datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()

@@ -158,7 +158,17 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
     firmware = tuple(FirmwareBaseline(**baseline) for baseline in raw["firmware"])
     storage = tuple(_pool(pool, values) for pool, values in raw["storage"].items())
-    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"], storage)
+    return Profile(
+        name=name,
+        expect=tuple(raw["expect"]),
+        firmware=firmware,
+        disks=disks,
+        network=bond,
+        serial=raw["serial"],
+        power_on_watts=raw["power_on_watts"],
+        storage=storage,
+        bios=raw["bios"],
+    )
 
 
 def _pool(name: str, raw: dict[str, Any]) -> Pool:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -152,9 +152,11 @@ class Profile:
     """By purpose: `system`, and `data` if the profile states it."""
     network: Bond
     serial: int | str | None
-    """Budget: how many servers in service one run disrupts; none: as many as the other limits allow."""
+    """Budget: how many servers in service are disrupted at once; none: as many as the other limits allow."""
     power_on_watts: int | None
     storage: tuple[Pool, ...] = ()
+    bios: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """BIOS attribute to its value, both as the maker names them."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,17 @@ from typing import Any
 
 from .disruption import Pod, PodBudget
 
-__all__ = ["BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
+__all__ = ["Bios", "BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
+
+
+@dataclass(frozen=True)
+class Bios:
+    """BIOS attributes of a server. C(error) is set when they can't be read; then nothing else is known."""
+
+    current: Mapping[str, Any] = field(default_factory=dict)
+    pending: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes that get another value at the next reset."""
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class BmcState:
     media: tuple[str, ...] = ()
     firmware: tuple[Mapping[str, Any], ...] | None = None
     """Its firmware inventory; None where it was not asked for, or can't be read."""
+    bios: Bios | None = None
+    """None where it was not asked for."""
     error: str | None = None
 
 
@@ -73,6 +85,8 @@ class HostState:
     network: tuple[str, ...] = ()
     """Where the kernel's network differs from the files that describe it, in words."""
     etcd: EtcdMember | None = None
+    layouts: Mapping[str, Any] | None = None
+    """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
 
     @classmethod
     def from_probe(cls, probe: Mapping[str, Any], clock_off: float = 0.0) -> HostState:
@@ -95,6 +109,7 @@ class HostState:
             failed=tuple(probe.get("failed") or ()),
             network=tuple(probe.get("network") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
+            layouts=probe.get("layouts"),
         )
 
 

@@ -75,6 +75,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
     storage = {pool.name: _pool(pool) for pool in profile.storage}
     return {
         **({"storage": storage} if storage else {}),
+        **({"bios": dict(profile.bios)} if profile.bios else {}),
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},

@@ -220,6 +220,7 @@ def test_where_to_ask_how_much_is_free() -> None:
     assert (found["host"], found["argv"][-1]) == ("node1", "--target=/var/lib/kiban/local/S1")
     found = space_command({"spec": {"local": {"path": "/dev/fast/pvc-1"}, "nodeAffinity": affinity}}, [])
     assert (found["host"], found["argv"][0], found["argv"][-1]) == ("node1", "vgs", "fast")
+    assert found["device"] == "/dev/fast/pvc-1"
     shared = {"spec": {"nfs": {"server": "198.51.100.22", "path": "/srv/volumes/pvc-1"}}}
     found = space_command(shared, ["node2"])
     assert (found["host"], found["argv"][-1]) == ("node2", "--target=/srv/volumes")

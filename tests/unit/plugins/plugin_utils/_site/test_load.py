@@ -456,6 +456,12 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "missing",
         "firmware inventory",
     ),
+    "BIOS attribute of no value": (
+        [("profiles.compute.bios", {"ProcVirtualization": ["Enabled"]})],
+        "profiles.compute.bios.ProcVirtualization",
+        "a text or a whole number or true or false",
+        "",
+    ),
     # Drivers and versions
     "network driver": ([("cluster.sdn.driver", "bpg")], "cluster.sdn.driver", "'bpg' is not supported", "mean 'bgp'?"),
     "storage driver": (
@@ -732,6 +738,7 @@ FULL: list[tuple[str, Any]] = [
     ("profiles.compute.disks.data", {"select": "protocol == 'NVMe'", "count": 2}),
     ("profiles.compute.network", {"mode": "802.3ad"}),
     ("profiles.compute.serial", "25%"),
+    ("profiles.compute.bios", {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True}),
     ("profiles.compute.power_on_watts", 800),
     ("racks.0.power_on_watts", 4000),
     ("limits", {"rack_power_ons": 2, "max_unavailable": {"rack": 1, "profile_compute": "20%"}}),
@@ -773,6 +780,7 @@ def test_server_vars() -> None:
             },
             "network": {"mode": "802.3ad", "members": ["en*", "eth*"]},
             "serial": "25%",
+            "bios": {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True},
             "power_on_watts": 800,
         },
         "bmc": {
