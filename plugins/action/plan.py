@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster_dns, sds_local
+from ..plugin_utils._drivers import cluster, sds_local, sds_lvm, sds_nfs
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
@@ -27,12 +29,13 @@ from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import CLUSTER, Intent
 from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.model import Site
-from ..plugin_utils._site.plan import Plan, asks, make_plan
+from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.stages import node_taints
 from ..plugin_utils._site.state import SiteState
 
 _AT_ONCE = 100
+_PAUSE = 5.0
 
 
 class ActionModule(ActionBase):
@@ -52,14 +55,24 @@ class ActionModule(ActionBase):
                 "bundle_manifest": {"type": "path"},
                 "path": {"type": "path"},
                 "force": {"type": "list", "elements": "str", "default": []},
+                "waves": {"type": "list", "elements": "list", "default": []},
+                "wave": {"type": "list", "elements": "str", "default": []},
+                "timeout": {"type": "int", "default": 300},
             }
         )
         site, names = site_of_play(task_vars)
         hostvars = task_vars["hostvars"]
         intent = _intent(site, args)
-        state = _read(site, intent, args, {name: hostvars[name] for name in names})
-        state = _read_more(site, intent, args, state)
-        plan = make_plan(site, intent, state, args["force"])
+
+        def look(names: Collection[str]) -> tuple[Plan, SiteState]:
+            state = _read(site, intent, args, {name: hostvars[name] for name in names})
+            state = _read_more(site, intent, args, state)
+            return make_plan(site, intent, state, args["force"]), state
+
+        if not args["wave"]:
+            plan, state = look(names)
+        else:
+            plan, state = _when_allowed(look, args["wave"], before(args["waves"], args["wave"]), args["timeout"])
         return self._result(site, plan, intent, state, args)
 
     def _result(
@@ -73,7 +86,7 @@ class ActionModule(ActionBase):
         result["node_taints"] = {
             change.server: node_taints(site.server(change.server))
             for change in plan.changes
-            if change.action == "taint"
+            if change.action == "taint" and change.server not in plan.later
         }
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
@@ -100,12 +113,35 @@ class ActionModule(ActionBase):
         return result
 
 
+def before(waves: Sequence[Sequence[str]], wave: Collection[str]) -> Sequence[str]:
+    """The wave that goes before the one with these servers."""
+    return next((one for one, after in pairwise(waves) if {*after} & {*wave}), ())
+
+
+def _when_allowed(
+    look: Callable[[Collection[str]], tuple[Plan, SiteState]], wave: Collection[str], last: Sequence[str], seconds: int
+) -> tuple[Plan, SiteState]:
+    """The plan of a wave, as soon as nobody of it is refused, or as it is when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        plan, state = look([*last, *wave])
+        missing = unfinished(plan, state, last)
+        plan = plan.of_wave(wave, missing)
+        # What is missing of the wave before is no matter of time: that wave has been waited for.
+        if missing or not plan.problems or time.monotonic() > deadline:
+            return plan, state
+        time.sleep(_PAUSE)
+
+
 def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, Any]]:
-    """One entry a server that has anything to do: its groups, and the actions of each stage."""
+    """One entry a server that has anything to do: its groups, and the actions of each stage. Those of later waves come
+    last and in their order; what they need is found out when it is their turn.
+    """
+    later = {*plan.later}
     todo: dict[str, dict[str, list[str]]] = {}
     for change in plan.changes:
-        if change.server == CLUSTER:
-            continue  # Its objects are applied from the control host in every run.
+        if change.server == CLUSTER or change.server in later:
+            continue  # Objects of the cluster are applied from the control host in every run.
         todo.setdefault(change.server, {}).setdefault(change.stage, []).append(change.action)
     return [
         {
@@ -120,6 +156,9 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
             ),
         }
         for name, stages in todo.items()
+    ] + [
+        {"name": name, "groups": ["todo_waits"], "todo": {}, "host_actions": [], "kubelet_config": ""}
+        for name in plan.later
     ]
 
 
@@ -154,20 +193,32 @@ def _bundle(path: str | None) -> list[dict[str, Any]]:
 
 def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
     """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
-    found = cluster_dns.manifests(site, images["coredns"]) if "coredns" in images else []
+    # Without the bundle nothing is known to differ.
+    found = cluster.manifests(site, images) if images.keys() >= set(cluster.images_of(site)) else []
     drivers = {sds.driver for sds in site.cluster.sds}
     if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
         chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])
-        for obj in sds_local.manifests({}, chosen, site.cluster.endpoint):
-            if obj["kind"] in ("ConfigMap", "StorageClass"):
-                continue
-            if obj["kind"] == "Deployment":
-                template = obj["spec"]["template"]
-                del template["metadata"]["annotations"]
-                for container in template["spec"]["containers"]:
-                    del container["imagePullPolicy"]  # the role's own variable
-            found.append(obj)
-    return tuple(found)
+        found += [
+            obj
+            for obj in sds_local.manifests({}, chosen, site.cluster.endpoint)
+            if obj["kind"] not in ("ConfigMap", "StorageClass")
+        ]
+    for driver, render in (("lvm", sds_lvm.manifests), ("nfs", sds_nfs.manifests)):
+        if driver in drivers and "volume-provisioner" in images:
+            found += render(site, images["volume-provisioner"])
+    return tuple(map(_without_role_variables, found))
+
+
+def _without_role_variables(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object of a driver without what a role's own variables, or the disks of the servers, decide."""
+    if "template" in obj.get("spec", {}) and obj["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
+        template = obj["spec"]["template"]
+        template["metadata"].pop("annotations", None)
+        for container in template["spec"]["containers"]:
+            container.pop("imagePullPolicy", None)
+    if obj["kind"] == "StorageClass":
+        del obj["metadata"]["annotations"]
+    return obj
 
 
 def _media_prefix(site: Site, site_dir: str) -> str:
@@ -187,21 +238,27 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
 
     with ThreadPoolExecutor(max_workers=5) as pool:
         hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE, with_layouts(site))
-        bmcs = pool.submit(read_bmcs, options, with_firmware(site))
+        bmcs = pool.submit(read_bmcs, options, asked_of_bmcs(site))
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
-        there = pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
-        strangers = pool.submit(find_bmcs, _elsewhere(site) if len(addresses) == len(site.servers) else [])
+        # A wave is about its servers only: what belongs to none of them the run has compared already.
+        there = None if args["wave"] else pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
+        whole = not args["wave"] and len(addresses) == len(site.servers)
+        strangers = pool.submit(find_bmcs, _elsewhere(site) if whole else [])
         leases = read_leases(args["site_dir"], os.getppid())
-        known = replace(cluster.result(), objects=there.result())
+        known = replace(cluster.result(), objects=there.result() if there else None)
         return SiteState(
             bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases, strangers=strangers.result()
         )
 
 
-def with_firmware(site: Site) -> set[str]:
-    """Servers whose profile states versions of firmware."""
-    return {server.name for server in site.servers if site.profiles[server.profile].firmware}
+def asked_of_bmcs(site: Site) -> dict[str, set[str]]:
+    """What BMCs are asked besides what every plan needs: only what the profile of the server says something about."""
+    kinds = {
+        name: {kind for kind in ("firmware", "bios") if getattr(profile, kind)}
+        for name, profile in site.profiles.items()
+    }
+    return {server.name: kinds[server.profile] for server in site.servers if kinds[server.profile]}
 
 
 def with_layouts(site: Site) -> set[str]:

@@ -39,6 +39,7 @@ class ActionModule(ActionBase):
                 "source": {"type": "str", "choices": ["virtual_media", "disk", "none"], "required": True},
                 "image": {"type": "str"},
                 "system": {"type": "str", "choices": ["ramdisk", "node"], "required": True},
+                "restart": {"type": "str", "choices": ["graceful", "forced"], "default": "forced"},
                 "timeout": {"type": "int", "default": 600},
                 "bmc_timeout": {"type": "int", "default": 120},
             },
@@ -59,7 +60,9 @@ class ActionModule(ActionBase):
             watts = server["profile"].get("power_on_watts") or 0
             with power_slot(access.site_dir, feed, server["name"], watts, 10.0 * args["timeout"]):
                 began = time.monotonic()
-                start(bmc_options(server, variables), args["source"], args["image"], args["bmc_timeout"])
+                start(
+                    bmc_options(server, variables), args["source"], args["image"], args["restart"], args["bmc_timeout"]
+                )
                 if hasattr(self._connection, "reset"):
                     # A connection that is kept open would go on waiting for a system that is gone.
                     self._connection.reset()
@@ -79,7 +82,7 @@ def feed_of(site: Mapping[str, Any], server: Mapping[str, Any]) -> Feed:
     return Feed(server["rack"], site["limits"].get("rack_power_ons"), rack.get("power_on_watts"))
 
 
-def start(options: Options, source: str, image: str | None, timeout: int) -> None:
+def start(options: Options, source: str, image: str | None, restart: str, timeout: int) -> None:
     """Set what the server boots from, and boot it, in one session of its BMC."""
     with connect(options) as bmc:
         media, target = ("inserted", "cd") if source == "virtual_media" else ("ejected", "disk")
@@ -88,6 +91,9 @@ def start(options: Options, source: str, image: str | None, timeout: int) -> Non
         if not bmc.boot.same(wanted, bmc.boot.read()):
             bmc.boot.apply(wanted, timeout)
         now = bmc.power.read()
+        if restart == "graceful" and now == "on":
+            # Not a restart: nobody could tell the system that still answers from the one that comes.
+            now, _sent = bmc.power.apply(bmc.power.plan("off", "graceful"), timeout)
         bmc.power.apply(bmc.power.plan("on" if now in ("off", "powering_off") else "restarted", "forced"), timeout)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._drivers import cluster_dns
+    from ..plugin_utils._drivers import cluster
     from ..plugin_utils._play import site_of_input
     from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
     from ..plugin_utils._site.model import Server, Site
@@ -77,8 +77,18 @@ def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     return {name: known[name] for name in names}
 
 
-def cluster_dns_manifests(data: Mapping[str, Any] | str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return cluster_dns.manifests(_site(data), _references(manifest, ["coredns"])["coredns"])
+def cluster_manifests(data: Mapping[str, Any] | str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    site = _site(data)
+    return cluster.manifests(site, _references(manifest, cluster.images_of(site)))
+
+
+def unwanted_manifests(data: Mapping[str, Any] | str) -> list[dict[str, Any]]:
+    return cluster.unwanted(_site(data))
+
+
+def site_artifacts(data: Mapping[str, Any] | str) -> list[str]:
+    """Optional artifacts of the bundle that a site needs; of no site none."""
+    return cluster.artifacts(_site(data)) if data else []
 
 
 def node_label_manifests(data: Mapping[str, Any] | str, names: list[str]) -> list[dict[str, Any]]:
@@ -97,11 +107,13 @@ _TAGGED = ("coredns", "etcd")
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "cluster_dns_manifests": cluster_dns_manifests,
+            "cluster_manifests": cluster_manifests,
             "image_tags": image_tags,
             "kubeadm_init_config": kubeadm_init_config,
             "kubeadm_join_config": kubeadm_join_config,
             "kubeadm_patches": kubeadm_patches,
             "node_label_manifests": node_label_manifests,
             "server_files": server_files,
+            "site_artifacts": site_artifacts,
+            "unwanted_manifests": unwanted_manifests,
         }

@@ -74,6 +74,7 @@ cluster:
   sdn: {driver: bgp, pods: 10.244.0.0/16, services: 10.96.0.0/16}
 """
 
+import gc
 import os
 import shlex
 from typing import Any
@@ -123,6 +124,9 @@ class InventoryModule(BaseInventoryPlugin):
             self._add_server(site, server, work)
         for switch in site.switches:
             self._add_switch(switch)
+        # Ansible forks for each task of each host. Without this the collector of each of them walks over the whole
+        # site, and so makes copies of the memory that they share.
+        gc.freeze()
 
     def _add_groups(self, site: Site, work: str) -> None:
         self.inventory.add_group("servers")
@@ -131,7 +135,9 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        for group in ("left_alone", "switches", "switches_linux", "todo_switches"):
+        for group in ("todo_waits", "left_alone", "nfs_servers", "pool_servers"):
+            self.inventory.add_group(group)
+        for group in ("switches", "switches_linux", "todo_switches"):
             self.inventory.add_group(group)
         for group in [group_name("rack", rack.name) for rack in site.racks]:
             self.inventory.add_group(group)
@@ -155,6 +161,10 @@ class InventoryModule(BaseInventoryPlugin):
     def _add_server(self, site: Site, server: Server, work: str) -> None:
         groups = ["servers", *(_ROLE_GROUPS[role] for role in server.roles)]
         groups += [group_name("rack", server.rack), group_name("profile", server.profile)]
+        groups += ["nfs_servers" for sds in site.cluster.sds if sds.server == server.name]
+        pools = {pool.name for pool in site.profiles[server.profile].storage}
+        if "nfs_servers" in groups or any(sds.volume_group in pools for sds in site.cluster.sds):
+            groups.append("pool_servers")
         self.inventory.add_host(server.name)
         for group in groups:
             self.inventory.add_child(group, server.name)

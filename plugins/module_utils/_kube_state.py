@@ -165,6 +165,16 @@ def exists(objects: list[Object], want: Want) -> Verdict:
     return _all(objects, want, lambda obj: "")
 
 
+def has_address(objects: list[Object], want: Want) -> Verdict:
+    """A Service of type LoadBalancer was given an address."""
+
+    def fails(service: Object) -> str:
+        balancer = (service.get("status") or {}).get("loadBalancer") or {}
+        return "" if (balancer.get("ingress") or [{}])[0].get("ip") else "has no address"
+
+    return _all(objects, want, fails)
+
+
 def deleted(objects: list[Object], want: Want) -> Verdict:
     return Verdict(not objects, "; ".join(f"{_name(obj)} is still there" for obj in objects))
 
@@ -174,6 +184,7 @@ PREDICATES: dict[str, Callable[[list[Object], Want], Verdict]] = {
     "deleted": deleted,
     "deployment_available": deployment_available,
     "exists": exists,
+    "has_address": has_address,
     "node_not_ready": node_not_ready,
     "node_ready": node_ready,
     "pod_phase": pod_phase,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -77,7 +77,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Pool:
-    """Disks, and what is wanted on them. Without volumes it is one file system."""
+    """Disks, and what is wanted on them: one file system, or a volume group with volumes, or with none of ours."""
 
     name: str
     disks: tuple[str, ...]
@@ -91,7 +91,7 @@ class Pool:
     @property
     def layers(self) -> tuple[str, ...]:
         found = ("array",) * (self.level is not None) + ("luks",) * self.luks
-        return (*found, *(("group",) if self.volumes else ("filesystem",)))
+        return (*found, *(("filesystem",) if self.filesystem else ("group",)))
 
 
 @dataclass(frozen=True)
@@ -207,11 +207,15 @@ def mapping_path(pool: str, number: int | None) -> str:
     return f"/dev/mapper/{pool}-luks" + ("" if number is None else str(number))
 
 
-def is_mapping(name: str, pool: str) -> bool:
-    """Whether a device of device-mapper is a container or a volume of this pool. LVM writes a - in names as --."""
-    group = f"{pool.replace('-', '--')}-"
-    volume = name.startswith(group) and not name[len(group) :].startswith("-")
-    return volume or name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None))
+def is_mapping(name: str, pool: str, volumes: Iterable[str]) -> bool:
+    """Whether a device of device-mapper is a container of this pool, or one of these volumes or a part of it.
+
+    LVM writes a - in names as --. Other volumes of the group are those of a storage driver.
+    """
+    if name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None)):
+        return True
+    ours = [f"{pool.replace('-', '--')}-{volume.replace('-', '--')}" for volume in volumes]
+    return any(name in (own, f"{own}-tpool") or name.startswith(f"{own}_t") for own in ours)
 
 
 def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:
@@ -236,11 +240,11 @@ def pool_problems(pool: Pool, disks: int) -> Iterator[tuple[str | None, str]]:
     least = _LEAST.get(pool.level or "", 1)
     if disks < least:
         yield None, f"{pool.level or 'a pool'} needs {least} disks or more, not {disks}"
-    if bool(pool.volumes) == bool(pool.filesystem):
-        yield None, "needs either volumes or a filesystem"
-    if not pool.volumes and not pool.level and disks > 1:
+    if pool.volumes and pool.filesystem:
+        yield None, "has either volumes or a filesystem"
+    if pool.filesystem and not pool.level and disks > 1:
         yield None, f"one file system needs one disk or a RAID level, not {disks} disks"
-    if pool.volumes and pool.mount:
+    if pool.mount and not pool.filesystem:
         yield None, "volumes are mounted, and not the pool"
     names = [volume.name for volume in pool.volumes]
     yield from ((name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1)

@@ -106,7 +106,7 @@ def suspended(pools: Sequence[_layout.Pool]) -> list[str]:
         if _disks.sysfs_value(f"/sys/block/{node}/dm/suspended") != "1":
             continue
         name = _disks.sysfs_value(f"/sys/block/{node}/dm/name") or ""
-        if any(_layout.is_mapping(name, pool.name) for pool in pools):
+        if any(_layout.is_mapping(name, pool.name, [volume.name for volume in pool.volumes]) for pool in pools):
             found.append(name)
     return found
 
@@ -137,7 +137,7 @@ class _Reader:
             count = 0 if pool.level else len(pool.disks)
             for number in [None, *range(count)] if pool.luks else []:
                 self._mapping(_layout.mapping_path(pool.name, number))
-        groups = self._groups() if any(pool.volumes for pool in self.pools) else {}
+        groups = self._groups() if any("group" in pool.layers for pool in self.pools) else {}
         lines = [line.split() for line in _disks.read_text(fstab).splitlines() if not line.lstrip().startswith("#")]
         return _layout.Facts(
             disks=self.disks,

@@ -55,9 +55,16 @@ options:
     type: str
     choices: [modules, upstream]
     default: modules
+  optional:
+    description:
+      - Names of optional artifacts that the bundle shall have too.
+    type: list
+    elements: str
+    default: []
   artifacts:
     description:
-      - Names of the artifacts to make. All of them if it is empty, and always all with O(state=present).
+      - Names of the artifacts to make. All that the bundle shall have if it is empty, and always with
+        O(state=present).
     type: list
     elements: str
     default: []
@@ -173,7 +180,7 @@ def look(builder: Builder, wanted: list[Artifact]) -> dict[str, Item | None]:
 def make(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """What is missing, then the bundle directory."""
     work = Path(params["work"])
-    recipe = Recipe.load(params["recipe"])
+    recipe = Recipe.load(params["recipe"], params["optional"])
     settings = Settings(
         source=params["source"],
         locks=Path(params["locks"]),
@@ -222,6 +229,7 @@ def main() -> None:
             "recipe": {"type": "dict"},
             "locks": {"type": "path"},
             "source": {"choices": ["modules", "upstream"], "default": "modules"},
+            "optional": {"type": "list", "elements": "str", "default": []},
             "artifacts": {"type": "list", "elements": "str", "default": []},
             "debian_mirror": {"type": "str", "default": ""},
             "checksums": {"type": "dict", "default": {}},

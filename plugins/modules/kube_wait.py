@@ -56,14 +56,15 @@ options:
       - V(node_ready) and V(node_not_ready) look at the node's condition; a silent node is not ready.
       - V(deployment_available) and V(daemonset_ready) mean the newest form of all replicas, and no old ones left.
       - V(pods_ready) means pods that serve and are not being deleted, O(count) of them.
-      - V(pod_phase) compares with O(phase). V(pvc_bound) means claims that have their volume. V(deleted) means that
-        none is left.
+      - V(pod_phase) compares with O(phase). V(pvc_bound) means claims that have their volume. V(has_address) means
+        Services of type LoadBalancer that were given an address. V(deleted) means that none is left.
     type: str
     choices:
       - daemonset_ready
       - deleted
       - deployment_available
       - exists
+      - has_address
       - node_not_ready
       - node_ready
       - pod_phase

@@ -58,6 +58,25 @@ options:
     type: list
     elements: str
     default: []
+  waves:
+    description: The RV(waves) of an earlier plan of this run. Needed with O(wave).
+    type: list
+    elements: list
+    default: []
+  wave:
+    description:
+      - Servers of one of O(waves), whose turn it is. Only these are planned, with what is true now, and objects of the
+        cluster are not compared.
+      - All of them are left alone where a server of the wave before is not in order, which is read too.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description:
+      - Seconds until every server of O(wave) has to be one that may be disrupted. Who is refused then is left alone.
+      - Pods of the wave before may need a while until they are ready elsewhere, for example.
+    type: int
+    default: 300
 """
 
 EXAMPLES = r"""
@@ -94,7 +113,9 @@ changes:
       description: Name of the server; V((cluster\)) for stage C(services), which is of none.
       type: str
     stage:
-      description: Stage of the run, one of C(os), C(host), C(disks), C(control_plane), C(services), C(join), C(labels).
+      description:
+        - Stage of the run, one of C(hardware), C(os), C(host), C(disks), C(control_plane), C(services), C(join),
+          C(labels).
       type: str
     action:
       description: How the stage acts on this server.
@@ -116,20 +137,22 @@ problems:
   type: list
   elements: dict
   returned: success
-waits:
+waves:
   description:
-    - Names of the servers among RV(problems) that are left alone only because other servers of the same run go first.
-      Another run takes them when those are back in service.
+    - Servers that the run disrupts, in the groups in which it does so one after another. Empty where all may go at
+      once.
+    - RV(changes) has all of them, RV(todo) and RV(hosts) those that go first.
   type: list
-  elements: str
+  elements: list
   returned: success
+  sample: [[node1, node2], [node3]]
 notices:
   description: Differences that are mended only when the model asks for it.
   type: list
   elements: dict
   returned: success
 hosts:
-  description: Servers with anything to do, with their C(todo_<stage>) groups.
+  description: Servers with anything to do, with their C(todo_<stage>) groups; C(todo_waits) where they go later.
   type: list
   elements: dict
   returned: success

@@ -42,6 +42,13 @@ options:
     type: str
     choices: [ramdisk, node]
     required: true
+  restart:
+    description:
+      - How a server that is on is restarted. V(graceful) has its operating system shut down, and fails if that does not
+        end within O(bmc_timeout) seconds.
+    type: str
+    choices: [graceful, forced]
+    default: forced
   timeout:
     description: Seconds until the system must have answered.
     type: int

@@ -8,12 +8,26 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
-__all__ = ["contract_dials", "node_problems", "pod_dials", "probe_figures"]
+from ._drivers.sds_drivers import DRIVERS
+from ._fabric.overlay import OVERLAY_HEADERS
+
+__all__ = [
+    "contract_dials",
+    "dial",
+    "node_problems",
+    "pod_dials",
+    "probe_figures",
+    "sds_capabilities",
+    "space_command",
+    "two_sets",
+]
 
 _FIGURES = ("requests", "ok", "lost", "retried", "longest_gap_ms", "slowest_ms", "seconds")
 
@@ -67,27 +81,25 @@ def contract_dials(
     domain: str,
     mtu: int,
     outside: tuple[str, int] | None = None,
+    overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     """What to ask of running pods to prove a network driver, as URLs with the answers that are right, by part.
 
     The pods are those of two DaemonSets C(one) and C(two) of agnhost, the Services C(sdn) and C(sdn-local) theirs.
-    `mtu` is that of pods, in bytes. `outside` is where something answers with the address that it is asked from; the
-    part C(outside) is empty without it. ValueError where there are not two pods on each of two nodes.
+    `mtu` is that of the nodes' network, in bytes. `outside` is where something answers with the address that it is
+    asked from; the part C(outside) is empty without it. With an `overlay` packets of pods are smaller, and outside
+    their node is seen. ValueError where there are not two pods on each of two nodes.
     """
-    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
-    for pod in pods:
-        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    mtu -= OVERLAY_HEADERS if overlay else 0
+    sets, (here, there) = two_sets(pods)
     nodes = sorted(set(sets["one"]) & set(sets["two"]))
-    if len(nodes) < 2:
-        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
-    here, there = nodes[:2]
     a, b = sets["one"][here], sets["one"][there]
     neighbour = sets["two"][here]
     found: dict[str, list[dict[str, str]]] = {"pods": [], "services": [], "outside": [], "host_ports": []}
     for who, whom, how in ((a, neighbour, "the same node"), (a, b, "another node"), (b, a, "another node")):
         for protocol, port, request, answer, what in _requests(whom, mtu):
             found["pods"].append(
-                _dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
+                dial(who, _address(whom), port, protocol, request, [answer], f"{what} to a pod on {how}")
             )
     known = {service["metadata"]["name"]: service for service in services}
     service = known["sdn"]
@@ -96,7 +108,7 @@ def contract_dials(
     for target, how in ((service["spec"]["clusterIP"], "address"), (name, "name")):
         for protocol, port in (("http", 80), ("udp", 81)):
             label = f"{protocol.upper()} to a Service by {how}"
-            found["services"].append(_dial(a, target, port, protocol, "hostname", every, label))
+            found["services"].append(dial(a, target, port, protocol, "hostname", every, label))
     for node in nodes:
         pod = sets["one"][node]
         address, port = pod["status"]["hostIP"], _host_port(pod)
@@ -110,8 +122,9 @@ def contract_dials(
     if outside is None:
         return found
     for pod in (a, b):
-        label = f"a pod of {pod['spec']['nodeName']} to outside, with its own address"
-        found["outside"].append(_dial(pod, outside[0], outside[1], "http", "clientip", [_address(pod)], label))
+        own, whose = (pod["status"]["hostIP"], "its node's") if overlay else (_address(pod), "its own")
+        label = f"a pod of {pod['spec']['nodeName']} to outside, with {whose} address"
+        found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [own], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]
     for node in nodes:
         host = sets["one"][node]["status"]["hostIP"]
@@ -119,6 +132,17 @@ def contract_dials(
         label = f"outside to port {local} of {node}, source address kept"
         found["outside"].append({"url": f"http://{host}:{local}/clientip", "expect": expect, "label": label})
     return found
+
+
+def two_sets(pods: Sequence[Mapping[str, Any]]) -> tuple[dict[str, dict[str, Mapping[str, Any]]], tuple[str, str]]:
+    """The pods of the DaemonSets C(one) and C(two) by node, and two nodes that have both. ValueError without these."""
+    sets: dict[str, dict[str, Mapping[str, Any]]] = {"one": {}, "two": {}}
+    for pod in pods:
+        sets[pod["metadata"]["labels"]["set"]][pod["spec"]["nodeName"]] = pod
+    nodes = sorted(set(sets["one"]) & set(sets["two"]))
+    if len(nodes) < 2:
+        raise ValueError(f"there are not two test pods on each of two nodes, only on {', '.join(nodes) or 'none'}")
+    return sets, (nodes[0], nodes[1])
 
 
 def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, str, str]]:
@@ -134,7 +158,7 @@ def _requests(whom: Mapping[str, Any], mtu: int) -> list[tuple[str, int, str, st
     ]
 
 
-def _dial(
+def dial(
     who: Mapping[str, Any],
     target: str,
     port: int,
@@ -143,6 +167,7 @@ def _dial(
     answers: Sequence[str],
     label: str,
 ) -> dict[str, str]:
+    """What to ask of a pod so that it asks somebody; any of the answers is right."""
     query = urlencode({"host": target, "port": port, "protocol": protocol, "request": request, "tries": 1})
     told = "|".join(re.escape(answer) for answer in answers)
     return {
@@ -164,3 +189,45 @@ def _host_port(pod: Mapping[str, Any]) -> int:
 def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a measurement by http_probe."""
     return {key: probe[key] for key in _FIGURES if key in probe}
+
+
+def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
+    """What a storage driver offers, with C(offered): the words by which checks of its contract are chosen.
+
+    How much is free can be measured where a server of the site holds the volumes, not on somebody's filer.
+    """
+    if driver not in DRIVERS:
+        raise ValueError(f"there is no storage driver '{driver}', only {', '.join(sorted(DRIVERS))}")
+    can = DRIVERS[driver]
+    offers = {
+        "many": "ReadWriteMany" in can.access_modes,
+        "size_enforced": can.size_enforced,
+        "capacity_told": can.capacity_told,
+        "expansion": can.expansion,
+        "measured": driver != "nfs" or server_known,
+    }
+    return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
+
+
+def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict[str, Any]:
+    """The host that holds a PersistentVolume, C(argv) that says there how many bytes are free, and its raw C(device).
+
+    C(device) is a shell's word: the block device under the volume, or under the file system that it is a directory of.
+    """
+    spec = volume["spec"]
+    if "nfs" in spec:
+        host, path = nfs_servers[0], str(spec["nfs"]["path"])
+    else:
+        terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"]
+        expressions = [each for term in terms for each in term["matchExpressions"]]
+        host, path = expressions[0]["values"][0], str(spec["local"]["path"])
+    if path.startswith("/dev/"):
+        group = path.split("/")[2]
+        free = ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]
+        return {"host": host, "argv": free, "device": path}
+    target = f"--target={posixpath.dirname(path)}"
+    return {
+        "host": host,
+        "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target],
+        "device": f"$(findmnt --noheadings --nofsroot --output=SOURCE {target})",
+    }

@@ -16,7 +16,9 @@ import yaml
 
 from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import cluster_dns
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import images_of, unwanted
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import manifests as cluster_manifests
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
     Images,
     manifests,
@@ -25,6 +27,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.cluster import read_objects
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.objects import differences
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import sds_capabilities
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
 
 RunModule = Callable[..., dict[str, Any]]
@@ -160,40 +163,82 @@ def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
     }
 
 
-def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule) -> None:
+@pytest.mark.parametrize("name", ["lab-storage", "lab-fabric"])
+def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunModule, name: str) -> None:
     """What was applied does not differ, whatever the server adds; what somebody changes then does, and only that."""
-    images = {"coredns": "coredns:x", "local-path-provisioner": "provisioner:x", "agnhost": "helper:x"}
-    site = load_site(yaml.safe_load((CHECKOUT / "inventories/lab/site.yml").read_text()))
+    site = load_site(yaml.safe_load((CHECKOUT / f"inventories/{name}/site.yml").read_text()))
+    names = ["local-path-provisioner", "agnhost", "volume-provisioner", *images_of(site)]
+    images = {image: f"{image}:x" for image in names}
     chosen = Images(images["local-path-provisioner"], images["agnhost"])
     nodes = {"node1": ["/var/lib/kiban/local/A"]}
-    applied = [*cluster_dns.manifests(site, images["coredns"]), *manifests(nodes, chosen, site.cluster.endpoint)]
-    run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+    applied = [*cluster_manifests(site, images), *manifests(nodes, chosen, site.cluster.endpoint)]
+    with_pools = any(sds.driver == "lvm" for sds in site.cluster.sds)
+    if with_pools:
+        applied += [*sds_lvm.manifests(site, "volume-provisioner:x", default_class=False)]
+        applied += sds_nfs.manifests(site, "volume-provisioner:x")
+    # Kinds that are not served yet keep nothing from being read.
+    wanted = objects(site, images)
+    assert read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted) is not None
+    first = run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
+    assert not first["failed"], first["msg"]
+    assert run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)["changed"] is False
 
     def differing() -> list[str]:
         live = read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted)
         assert live is not None
         return [f"{name}: {field}" for name, fields in differences(wanted, live) for field, _have, _want in fields]
 
-    wanted = objects(site, images)
     assert {obj["kind"] for obj in wanted} >= {"ConfigMap", "Deployment", "Service", "ClusterRole", "Namespace"}
     assert differing() == []
     cluster.run("-n", "kube-system", "set", "image", "deployment/coredns", "coredns=other:y")
     cluster.run("-n", "kiban-storage", "set", "image", "deployment/local-path-provisioner", "*=other:y")
     cluster.run("-n", "kube-system", "delete", "service", "kube-dns")
+    if with_pools:
+        cluster.run("delete", "csidriver", "lvm.kiban.baremetal")
     place = "spec.template.spec.containers"
     assert differing() == [
         f"Deployment kube-system/coredns: {place}[coredns].image",
         "Service kube-system/kube-dns: ",
         f"Deployment kiban-storage/local-path-provisioner: {place}[local-path-provisioner].image",
+        *(["CSIDriver lvm.kiban.baremetal: "] if with_pools else []),
     ]
     run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
     assert differing() == []
 
 
-@pytest.mark.parametrize("name", ["web", "volume"])
+def test_parts_that_the_model_does_not_have_go_without_leftovers(cluster: Cluster, run_module: RunModule) -> None:
+    site, lab = (
+        load_site(yaml.safe_load((CHECKOUT / f"inventories/{name}/site.yml").read_text()))
+        for name in ("lab-fabric", "lab")
+    )
+    kinds = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings"
+
+    def there() -> set[str]:
+        own = cluster.run("-n", "kube-system", "get", "daemonsets,serviceaccounts", "--output=name")
+        found = [*cluster.run("get", kinds, "--output=name").split(), *own.split()]
+        return {name for name in found if "metallb" in name or "policies" in name.partition("/")[2]}
+
+    run_module(kube_apply, manifests=cluster_manifests(site, dict.fromkeys(images_of(site), "x:y")), **cluster.options)
+    assert len(there()) > 12
+    assert unwanted(site) == []
+    steps = {"manifests": unwanted(lab), "state": "absent", **cluster.options}
+    assert len(run_module(kube_apply, check_mode=True, **steps)["objects"]) > 12
+    gone = run_module(kube_apply, **steps)
+    assert not gone["failed"], gone["msg"]
+    assert there() == set()
+    assert run_module(kube_apply, **steps)["changed"] is False
+
+
+@pytest.mark.parametrize("name", ["web", "volume", "sds"])
 def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str) -> None:
     template = Path(CHECKOUT / f"roles/verify/templates/{name}.yaml.j2").read_text()
-    settings = {"verify_namespace": "apps", "_verify_image": "agnhost:x", "verify_storage_class": "kiban-local"}
+    settings: dict[str, Any] = {
+        "verify_namespace": "apps",
+        "_verify_image": "agnhost:x",
+        "verify_storage_class": "kiban-local",
+    }
+    settings |= {"_verify_sds": sds_capabilities("nfs"), "__verify_sds_size": 64}
+    settings |= {"__verify_sds_pods": {"sds": "node1", "sds-other": "node2"}}
     text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(settings)
     run_module(kube_apply, manifests=[space("apps")], **cluster.options)
     assert run_module(kube_apply, manifests=text, **cluster.options)["changed"] is True

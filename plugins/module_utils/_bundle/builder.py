@@ -60,7 +60,7 @@ class Builder:
 
     def find(self, artifact: Artifact) -> Item | None:
         """The finished result of an artifact, if it is there. Builds nothing."""
-        if self.settings.source == "upstream":
+        if self._is_downloaded(artifact):
             return self.store.get(key_of(upstream.inputs(artifact, self.settings.checksums)))
         if artifact.kind == "programs":
             return self.store.get(key_of(self._go_inputs(artifact)))
@@ -82,16 +82,16 @@ class Builder:
             return found
         if not os.path.exists("/etc/ssl/certs/ca-certificates.crt"):
             found.append("ca-certificates")
-        if self.settings.source == "upstream":
-            if any(artifact.kind == "image" for artifact in missing) and not shutil.which("skopeo"):
-                found.append("skopeo")
-        elif not golang.find_go():
+        downloaded = [artifact for artifact in missing if self._is_downloaded(artifact)]
+        if any(artifact.kind == "image" for artifact in downloaded) and not shutil.which("skopeo"):
+            found.append("skopeo")
+        if len(downloaded) < len(missing) and not golang.find_go():
             found.append("golang-go")
         return found
 
     def make(self, artifact: Artifact) -> Item:
         """The result of an artifact, made if it is not there."""
-        if self.settings.source == "upstream":
+        if self._is_downloaded(artifact):
             return self._download(artifact)
         if artifact.kind == "programs":
             return self._go(artifact)
@@ -107,10 +107,14 @@ class Builder:
             lambda place: image.build(artifact, programs, packages, origin, place),
         )
 
+    def _is_downloaded(self, artifact: Artifact) -> bool:
+        """What nobody else publishes is compiled, whatever the source."""
+        return self.settings.source == "upstream" and artifact.part("upstream") is not None
+
     def _step(self, artifact: Artifact, what: str, wanted: dict[str, Any], fill: Callable[[Path], Facts]) -> Item:
         start = time.monotonic()
         item, made = self.store.ensure(f"{artifact.name} {artifact.version}", wanted, fill)
-        action = ("downloaded" if self.settings.source == "upstream" else "built") if made else "cached"
+        action = ("downloaded" if self._is_downloaded(artifact) else "built") if made else "cached"
         seconds = time.monotonic() - start if made else item.seconds
         step = Step(artifact.name, artifact.version, what, action, round(seconds, 1))
         if not any((done.name, done.what) == (step.name, step.what) for done in self.steps):

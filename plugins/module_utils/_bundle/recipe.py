@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ _KEYS = {
     "packages": {"packages", "note"},
 }
 _COMMON = {"name", "kind", "version", "licence"}
+_MARKS = {"optional"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ class Recipe:
     toolchain: dict[str, str]
     debian: dict[str, str]
     artifacts: dict[str, Artifact]
+    chosen: frozenset[str] = frozenset()
+    """Optional artifacts that are wanted."""
 
     @classmethod
-    def load(cls, data: dict[str, Any]) -> Recipe:
+    def load(cls, data: dict[str, Any], chosen: Iterable[str] = ()) -> Recipe:
         """Read the data of bundle.yml; refuse what cannot be, all problems at once."""
         if data.get("format") != FORMAT:
             raise BundleError(f"bundle.yml: format is {data.get('format')!r}, this release reads format {FORMAT}")
@@ -82,17 +86,24 @@ class Recipe:
                 artifacts[name] = Artifact(name, entry["kind"], version, licence, entry)
         if not problems:
             problems = [f"bundle.yml: artifacts: {problem}" for problem in _references(artifacts)]
+        optional = {name for name, artifact in artifacts.items() if artifact.spec.get("optional")}
+        if not problems and not optional.issuperset(chosen):
+            unknown, known = ", ".join(sorted(set(chosen) - optional)), ", ".join(sorted(optional))
+            problems = [f"there is no optional artifact {unknown}; there are {known}"]
         if problems:
             raise BundleError("\n".join(problems))
-        return cls(data["toolchain"], data["debian"], artifacts)
+        return cls(data["toolchain"], data["debian"], artifacts, frozenset(chosen))
 
     def wanted(self, names: list[str] | None) -> list[Artifact]:
-        """The artifacts that are built or downloaded, or those of them that are named."""
+        """The artifacts that are built or downloaded, optional ones where they are chosen; or those that are named."""
         made = {name: artifact for name, artifact in self.artifacts.items() if artifact.kind != "packages"}
         unknown = sorted(set(names or []) - set(made))
         if unknown:
             raise BundleError(f"there is no artifact {', '.join(unknown)}; there are {', '.join(sorted(made))}")
-        return [artifact for name, artifact in made.items() if not names or name in names]
+        if names:
+            return [artifact for name, artifact in made.items() if name in names]
+        left_out = {name for name, artifact in made.items() if artifact.spec.get("optional")} - self.chosen
+        return [artifact for name, artifact in made.items() if name not in left_out]
 
 
 def fill_in(text: str, version: str) -> str:
@@ -108,7 +119,7 @@ def _problems(entry: dict[str, Any]) -> list[str]:
     if kind == "packages":
         needed = needed - {"version"}
     problems = [f"{key}: missing" for key in sorted(needed - set(entry))]
-    problems += [f"{key}: unknown key" for key in sorted(set(entry) - _COMMON - _KEYS[kind])]
+    problems += [f"{key}: unknown key" for key in sorted(set(entry) - _COMMON - _MARKS - _KEYS[kind])]
     if kind != "packages" and not set(SOURCES) & set(entry):
         problems.append("neither modules nor upstream says where it comes from")
     return problems

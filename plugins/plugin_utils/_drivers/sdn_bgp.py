@@ -4,6 +4,7 @@
 """The network driver C(bgp): pods are plain routes.
 
 Between the servers of one segment they are written down; servers whose ports are routed links announce theirs by BGP.
+With an overlay servers tell each other by BGP, and the fabric sees packets between servers only.
 """
 
 # This is a private plugin utility of the kiban.baremetal collection:
@@ -17,12 +18,15 @@ from collections.abc import Iterable
 
 from .._fabric.derive import routed_to_servers
 from .._fabric.host import frr_config
+from .._fabric.overlay import BRIDGE, PORT, VNI, VXLAN, host_address, pod_mtu, router_mac
+from .._site import balancer
 from .._site.model import Bond, Network, Server, Site
 
 __all__ = ["cni_config", "networkd_files", "router_files"]
 
 BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
+_MASQUERADE = "/etc/kiban/pods.nft"
 _Section = tuple[str, list[tuple[str, object]]]
 
 _NOTHING_ELSE: list[tuple[str, object]] = [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]
@@ -37,7 +41,7 @@ def cni_config(site: Site, server: Server) -> str:
     ptp = {
         "type": "ptp",
         "ipMasq": False,
-        "mtu": site.networks["node"].mtu,
+        "mtu": pod_mtu(site),
         "ipam": {
             "type": "host-local",
             # Not under /var: leases of pods that a reboot ended would keep their addresses for ever.
@@ -56,9 +60,9 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
     All networks of the server are on one bond: tagged ones as devices of their own, the others on the bond itself.
     Without a bond the server's address is its own, on no port.
     """
-    node = site.networks["node"]
+    node, overlay = site.networks["node"], _overlay(site, server) if site.cluster.sdn.overlay else {}
     if routed_to_servers(site, server):
-        return _routed(site, server, node)
+        return {**_routed(site, server, node), **overlay}
     networks = [node, *(site.networks[name] for name in server.addresses if name != "node")]
     bond = site.profiles[server.profile].network
     mtu = max(network.mtu for network in networks)
@@ -66,6 +70,7 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
         f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, mtu),
         f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, mtu, heard=bool(server.cables)),
+        **overlay,
     }
     tagged = [network for network in networks if network.tag is not None]
     for network in tagged:
@@ -96,16 +101,27 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
 
 
 def router_files(site: Site, server: Server) -> dict[str, str]:
-    """Files of FRR, version 8.4 or newer, where the server's ports are links with BGP; none elsewhere."""
-    if not routed_to_servers(site, server):
+    """Files of FRR, version 8.4 or newer, of a server that speaks BGP with its switches or others; else none."""
+    routed, overlay = routed_to_servers(site, server), site.cluster.sdn.overlay is not None
+    if not routed and not overlay:
         return {}
-    return {
+    files = {
         "/etc/frr/daemons": "bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n",
         "/etc/frr/frr.conf": f"frr defaults traditional\nservice integrated-vtysh-config\n{frr_config(site, server)}",
-        # Flows use all links; what comes back may come by another one.
-        "/etc/sysctl.d/95-kiban-links.conf": "net.ipv4.fib_multipath_hash_policy = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
-        "net.ipv4.conf.default.rp_filter = 0\n",
     }
+    if routed:
+        # Flows use all links; what comes back may come by another one.
+        files["/etc/sysctl.d/95-kiban-links.conf"] = (
+            "net.ipv4.fib_multipath_hash_policy = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
+            "net.ipv4.conf.default.rp_filter = 0\n"
+        )
+    if overlay:
+        files[_MASQUERADE] = _masquerade(site.cluster.sdn.pods)
+        # Before any pod starts. A service of its own would have to be enabled, which is no file.
+        files["/etc/systemd/system/kubelet.service.d/20-kiban-pods.conf"] = _text(
+            [("Service", [("ExecStartPre", f"/usr/sbin/nft -f {_MASQUERADE}")])]
+        )
+    return files
 
 
 def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
@@ -129,7 +145,73 @@ def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
         f"{_DIRECTORY}/20-links.network": _text(links),
         f"{_DIRECTORY}/30-lo.network": _text(loopback),
+        **(_balancer() if site.cluster.load_balancer else {}),
     }
+
+
+def _balancer() -> dict[str, str]:
+    """The device on which the load balancer's speaker and FRR meet."""
+    device, name = balancer.DEVICE, ("Name", balancer.DEVICE)
+    address = f"{balancer.FRR_ADDRESS}/{balancer.NETWORK.partition('/')[2]}"
+    network: list[_Section] = [
+        ("Match", [name]),
+        ("Link", [("RequiredForOnline", "no")]),
+        ("Network", list(_NOTHING_ELSE)),
+        # Its scope keeps it from being the source of what goes elsewhere.
+        ("Address", [("Address", address), ("Scope", "link")]),
+    ]
+    return {
+        f"{_DIRECTORY}/10-{device}.netdev": _text([("NetDev", [name, ("Kind", "dummy")])]),
+        f"{_DIRECTORY}/30-{device}.network": _text(network),
+    }
+
+
+def _overlay(site: Site, server: Server) -> dict[str, str]:
+    """One VXLAN in a bridge. FRR writes who is behind it; nothing is learned from packets, and nothing is flooded."""
+    mtu = ("MTUBytes", pod_mtu(site))
+    tunnel: list[tuple[str, object]] = [("VNI", VNI), ("Local", server.addresses["node"]), ("DestinationPort", PORT)]
+    tunnel += [("MacLearning", "no"), ("Independent", "yes")]
+    link: list[tuple[str, object]] = [mtu, ("RequiredForOnline", "no")]
+    return {
+        f"{_DIRECTORY}/10-{BRIDGE}.netdev": _text(
+            [("NetDev", [("Name", BRIDGE), ("Kind", "bridge"), mtu, ("MACAddress", router_mac(server))])]
+        ),
+        f"{_DIRECTORY}/10-{VXLAN}.netdev": _text(
+            [("NetDev", [("Name", VXLAN), ("Kind", "vxlan"), mtu]), ("VXLAN", tunnel)]
+        ),
+        f"{_DIRECTORY}/30-{BRIDGE}.network": _text(
+            [
+                ("Match", [("Name", BRIDGE)]),
+                ("Link", link),
+                ("Network", [("Address", f"{host_address(server)}/32"), *_NOTHING_ELSE]),
+            ]
+        ),
+        f"{_DIRECTORY}/30-{VXLAN}.network": _text(
+            [
+                ("Match", [("Name", VXLAN)]),
+                ("Link", link),
+                ("Network", [("Bridge", BRIDGE), ("LinkLocalAddressing", "no")]),
+                ("Bridge", [("Learning", "no")]),
+            ]
+        ),
+    }
+
+
+def _masquerade(pods: str) -> str:
+    """Outside nobody knows the way back to a pod, and what comes in by this server has to be answered by this one.
+
+    Answers of pods keep their address: they are no new connections.
+    """
+    return f"""table ip kiban-pods
+delete table ip kiban-pods
+table ip kiban-pods {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade
+        oifname "{BRIDGE}" ip saddr != {pods} masquerade
+    }}
+}}
+"""
 
 
 def _device(network: Network) -> str:
@@ -204,7 +286,7 @@ def _node(
     # What is sent to a pod that is gone must end here and not go round by the default route.
     own: list[tuple[str, object]] = [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]
     sections.append(("Route", own))
-    ways = _ways(site)
+    ways = [] if site.cluster.sdn.overlay else _ways(site)
     return "\n".join([_text(sections), *(text for name, text in ways if name != server.name)])
 
 

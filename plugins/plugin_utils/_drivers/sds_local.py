@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .sds import READ, WRITE, Capabilities, Parts, api_server, rule, storage_class
+
 __all__ = [
+    "CAPABILITIES",
     "MOUNT_ROOT",
     "NAMESPACE",
     "STORAGE_CLASS",
@@ -30,7 +33,20 @@ STORAGE_CLASS = "kiban-local"
 MOUNT_ROOT = "/var/lib/kiban/local"
 _NAME = "local-path-provisioner"
 _CONFIG = "local-path-config"
-_PROVISIONER = "kiban.baremetal/local"
+_PARTS = Parts("kiban-local", NAMESPACE)
+
+CAPABILITIES = Capabilities(
+    driver="local",
+    storage_class=STORAGE_CLASS,
+    provisioner="kiban.baremetal/local",
+    access_modes=("ReadWriteOnce",),
+    moves=False,
+    size_enforced=False,
+    capacity_told=False,
+    expansion=False,
+    snapshots=False,
+    workload=("deployment", NAMESPACE, _NAME),
+)
 
 # The pod sees the disk's mount point as a bind mount. Its fourth field is "/" only where a file system is really
 # mounted on the node; a bare directory of the system disk shows its path there, and is refused.
@@ -90,64 +106,27 @@ def manifests(
     """Every object of the driver. `nodes` holds the mount points of each node's claimed disks."""
     config = _config(nodes, images, pull_policy)
     return [
-        _namespace(),
+        # The helper pods work on host paths, which only this level allows.
+        _PARTS.own_namespace("privileged"),
         *_rights(),
-        _object("v1", "ConfigMap", _CONFIG, data=config),
+        _PARTS.object("v1", "ConfigMap", _CONFIG, data=config),
         _deployment(images, config, api_host, api_port, pull_policy),
         _storage_class(nodes, default_class),
     ]
 
 
-def _object(api: str, kind: str, name: str, namespaced: bool = True, **rest: Any) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": name, "labels": {"app.kubernetes.io/part-of": "kiban-local"}}
-    if namespaced:
-        metadata["namespace"] = NAMESPACE
-    metadata["labels"].update(rest.pop("labels", {}))
-    if "annotations" in rest:
-        metadata["annotations"] = rest.pop("annotations")
-    return {"apiVersion": api, "kind": kind, "metadata": metadata, **rest}
-
-
-def _namespace() -> dict[str, Any]:
-    # The helper pods work on host paths, which only this level allows.
-    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
-    return _object("v1", "Namespace", NAMESPACE, namespaced=False, labels=labels)
-
-
 def _rights() -> list[dict[str, Any]]:
-    rbac = "rbac.authorization.k8s.io"
-    read, write = ["get", "list", "watch"], ["get", "list", "watch", "create", "patch", "update", "delete"]
-
-    def rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
-        return {"apiGroups": [group], "resources": resources, "verbs": verbs}
-
-    def binding(kind: str, namespaced: bool) -> dict[str, Any]:
-        return _object(
-            f"{rbac}/v1",
-            f"{kind}Binding",
-            _NAME if namespaced else f"kiban:{_NAME}",
-            namespaced=namespaced,
-            roleRef={"apiGroup": rbac, "kind": kind, "name": _NAME if namespaced else f"kiban:{_NAME}"},
-            subjects=[{"kind": "ServiceAccount", "name": _NAME, "namespace": NAMESPACE}],
-        )
-
     cluster = [
-        rule("", ["nodes", "persistentvolumeclaims", "configmaps", "pods"], read),
-        rule("", ["persistentvolumes"], write),
+        rule("", ["nodes", "persistentvolumeclaims", "configmaps", "pods"], READ),
+        rule("", ["persistentvolumes"], WRITE),
         rule("", ["events"], ["create", "patch"]),
-        rule("storage.k8s.io", ["storageclasses"], read),
+        rule("storage.k8s.io", ["storageclasses"], READ),
     ]
     own = [
-        rule("", ["pods"], write),
+        rule("", ["pods"], WRITE),
         rule("", ["pods/log"], ["get"]),
     ]
-    return [
-        _object("v1", "ServiceAccount", _NAME),
-        _object(f"{rbac}/v1", "ClusterRole", f"kiban:{_NAME}", namespaced=False, rules=cluster),
-        binding("ClusterRole", namespaced=False),
-        _object(f"{rbac}/v1", "Role", _NAME, rules=own),
-        binding("Role", namespaced=True),
-    ]
+    return _PARTS.rights(_NAME, cluster, own)
 
 
 def _config(nodes: Mapping[str, Sequence[str]], images: Images, pull_policy: str) -> dict[str, str]:
@@ -181,15 +160,13 @@ def _deployment(
         "start",
         "--config",
         "/etc/config/config.json",
-        f"--provisioner-name={_PROVISIONER}",
+        f"--provisioner-name={CAPABILITIES.provisioner}",
     ]
     command += [f"--service-account-name={_NAME}", f"--configmap-name={_CONFIG}", f"--helper-image={images.helper}"]
     env: list[dict[str, Any]] = [
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "CONFIG_MOUNT_PATH", "value": "/etc/config/"},
-        # The API server's real address: its Service address works only once kube-proxy does.
-        {"name": "KUBERNETES_SERVICE_HOST", "value": api_host},
-        {"name": "KUBERNETES_SERVICE_PORT", "value": str(api_port)},
+        *api_server(api_host, api_port),
     ]
     container = {
         "name": _NAME,
@@ -212,29 +189,15 @@ def _deployment(
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
     template = {"metadata": {"labels": labels, "annotations": {"kiban.baremetal/config": digest}}, "spec": pod}
     spec = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template}
-    return _object("apps/v1", "Deployment", _NAME, labels=labels, spec=spec)
+    return _PARTS.object("apps/v1", "Deployment", _NAME, labels=labels, spec=spec)
 
 
 def _storage_class(nodes: Mapping[str, Sequence[str]], default_class: bool) -> dict[str, Any]:
-    annotations = {
-        "storageclass.kubernetes.io/is-default-class": str(default_class).lower(),
-        # Not hostPath: a volume whose disk did not come back must fail to mount, not start empty on the system disk.
-        "defaultVolumeType": "local",
-    }
-    rest: dict[str, Any] = {}
+    # Not hostPath: a volume whose disk did not come back must fail to mount, not start empty on the system disk.
+    rest: dict[str, Any] = {"annotations": {"defaultVolumeType": "local"}, "volumeBindingMode": "WaitForFirstConsumer"}
     usable = sorted(node for node in nodes if nodes[node])
     if usable:
         # So that the scheduler puts no pod with a claim on a node that has no disk for it.
         expressions = [{"key": "kubernetes.io/hostname", "values": usable}]
         rest["allowedTopologies"] = [{"matchLabelExpressions": expressions}]
-    return _object(
-        "storage.k8s.io/v1",
-        "StorageClass",
-        STORAGE_CLASS,
-        namespaced=False,
-        annotations=annotations,
-        provisioner=_PROVISIONER,
-        reclaimPolicy="Delete",
-        volumeBindingMode="WaitForFirstConsumer",
-        **rest,
-    )
+    return storage_class(_PARTS, CAPABILITIES, default_class, **rest)

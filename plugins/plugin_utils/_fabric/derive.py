@@ -35,7 +35,16 @@ from .intent import (
     natural,
 )
 
-__all__ = ["announcements", "intent", "intents", "owned", "routed_to_servers", "server_asn"]
+__all__ = [
+    "announcements",
+    "endpoint_rules",
+    "intent",
+    "intents",
+    "owned",
+    "pool_rules",
+    "routed_to_servers",
+    "server_asn",
+]
 
 _LAG_LIMIT = 2000
 _PEER_LINK = _LAG_LIMIT
@@ -51,18 +60,31 @@ def server_asn(site: Site, server: Server) -> int | None:
 
 def announcements(site: Site, server: Server) -> tuple[Rule, ...]:
     """What a server may announce: what it owns, and Service addresses of the pools in parts of any size."""
-    return (*owned(site, server), *(_rule(pool, 32) for pool in site.cluster.pools))
+    return (*owned(site, server), *endpoint_rules(site, server), *pool_rules(site))
+
+
+def endpoint_rules(site: Site, server: Server) -> tuple[Rule, ...]:
+    """The address of the API server, of a server that announces it at times."""
+    announced = site.cluster.endpoint_by == "bgp" and "control_plane" in server.roles
+    return (_rule(site.cluster.endpoint),) if announced else ()
+
+
+def pool_rules(site: Site) -> tuple[Rule, ...]:
+    """Service addresses, in parts of any size."""
+    return tuple(_rule(pool, 32) for pool in site.cluster.pools)
 
 
 def owned(site: Site, server: Server) -> tuple[Rule, ...]:
-    """What a server always announces: its pod range.
+    """What a server always announces to its switches: its pod range.
 
     One that is joined by routed links announces its own address too, and a control-plane server then all Services.
+    With an overlay switches know no server's pods; control-plane servers with routed links are the way in to all.
     """
+    sdn, leads = site.cluster.sdn, "control_plane" in server.roles
+    pods = (_rule(server.pod_cidr),) if not sdn.overlay else (_rule(sdn.pods),) if leads else ()
     if not routed_to_servers(site, server):
-        return (_rule(server.pod_cidr),)
-    services = (_rule(site.cluster.sdn.services),) if "control_plane" in server.roles else ()
-    return (_rule(server.addresses["node"]), _rule(server.pod_cidr), *services)
+        return () if sdn.overlay else pods
+    return (_rule(server.addresses["node"]), *pods, *((_rule(sdn.services),) if leads else ()))
 
 
 def routed_to_servers(site: Site, server: Server) -> bool:

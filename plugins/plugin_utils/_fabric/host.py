@@ -9,16 +9,19 @@
 
 from __future__ import annotations
 
+from .._site import balancer
 from .._site.model import Server, Site
 from .cables import cables
 from .config import Block, filter_rules
-from .derive import announcements, intents, owned, routed_to_servers, server_asn
+from .derive import announcements, endpoint_rules, intents, owned, pool_rules, routed_to_servers, server_asn
 from .intent import MARK, FabricError, Filter, Intent
 from .linux import bfd_profile
+from .overlay import add_pods, add_sessions, add_what_is_told, only_overlay
 
 __all__ = ["frr_config"]
 
-_SWITCHES, _OWN = f"{MARK}-SWITCHES", f"{MARK}-OWN"
+_SWITCHES, _OWN, _ENDPOINT = f"{MARK}-SWITCHES", f"{MARK}-OWN", f"{MARK}-ENDPOINT"
+_SPEAKER, _POOLS, _NOTHING = f"{MARK}-SPEAKER", f"{MARK}-POOLS", f"{MARK}-NOTHING"
 
 
 def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = None) -> str:
@@ -27,7 +30,9 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     The server announces no more than the filter of its switches lets through, so a wrong route ends on the server.
     FabricError where it has no switch to speak with.
     """
-    asn = server_asn(site, server)
+    asn, overlay = server_asn(site, server), site.cluster.sdn.overlay is not None
+    if overlay and not routed_to_servers(site, server):
+        return only_overlay(site, server)
     if routed_to_servers(site, server):
         peers = _links(site, server)
     else:
@@ -37,6 +42,16 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     out = Block()
     rules = Filter(_OWN, announcements(site, server))
     out(*(f"ip prefix-list {_OWN} seq {number} {rule}" for number, rule in filter_rules(rules)))
+    endpoint = endpoint_rules(site, server)
+    if endpoint:
+        rules = Filter(_ENDPOINT, endpoint)
+        out(*(f"ip prefix-list {_ENDPOINT} seq {number} {rule}" for number, rule in filter_rules(rules)))
+        out.under(f"route-map {_ENDPOINT} permit 10", "exit")(f"match ip address prefix-list {_ENDPOINT}")
+    if overlay:
+        add_what_is_told(out, server)
+    speaker = site.cluster.load_balancer is not None
+    if speaker:
+        _what_the_speaker_may(out, site)
     bfd_profile(out, site.fabric.bfd_interval, site.fabric.bfd_multiplier)
     bgp = out.under(f"router bgp {asn}", "exit")
     # What the server takes, its switches have taken before; what it gives, the prefix list says.
@@ -50,10 +65,43 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
             bgp(f"neighbor {peer} interface peer-group {_SWITCHES}", f"neighbor {peer} remote-as {number}")
         else:
             bgp(f"neighbor {peer} remote-as {number}", f"neighbor {peer} peer-group {_SWITCHES}")
+    if speaker:
+        _speaker(bgp)
+    if overlay:
+        add_sessions(bgp, site, server, internal=False)
     family = bgp.under("address-family ipv4 unicast", "exit-address-family")
     family(*(f"network {rule.prefix}" for rule in owned(site, server)))
-    family(f"neighbor {_SWITCHES} prefix-list {_OWN} out", "maximum-paths 64")
+    # It is there while the API server is ready: see _endpoint.
+    family(f"redistribute connected route-map {_ENDPOINT}" if endpoint else "")
+    family(f"neighbor {_SWITCHES} prefix-list {_OWN} out")
+    if speaker:
+        family(f"neighbor {_SPEAKER} route-map {_POOLS} in", f"neighbor {_SPEAKER} route-map {_NOTHING} out")
+    family("maximum-paths 64")
+    if overlay:
+        add_pods(family, server)
     return str(out)
+
+
+def _what_the_speaker_may(out: Block, site: Site) -> None:
+    """Announce addresses of the pools, and hear nothing."""
+    rules = Filter(_POOLS, pool_rules(site))
+    out(*(f"ip prefix-list {_POOLS} seq {number} {rule}" for number, rule in filter_rules(rules)))
+    out.under(f"route-map {_POOLS} permit 10", "exit")(
+        f"match ip address prefix-list {_POOLS}", f"set ip next-hop {balancer.NEXT_HOP}"
+    )
+    out.under(f"route-map {_NOTHING} deny 10", "exit")
+
+
+def _speaker(bgp: Block) -> None:
+    """The load balancer's speaker calls; who calls from the device without a wire is it."""
+    bgp(
+        f"neighbor {_SPEAKER} peer-group",
+        f"neighbor {_SPEAKER} remote-as {balancer.SPEAKER_ASN}",
+        f"neighbor {_SPEAKER} local-as {balancer.FRR_ASN} no-prepend replace-as",
+        f"neighbor {_SPEAKER} passive",
+        f"neighbor {_SPEAKER} ebgp-multihop 2",
+        f"bgp listen range {balancer.NETWORK} peer-group {_SPEAKER}",
+    )
 
 
 def _links(site: Site, server: Server) -> list[tuple[str, int]]:

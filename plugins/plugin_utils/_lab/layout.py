@@ -100,10 +100,15 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
             ],
             "links": links,
             "bridges": [],
-            "routes": [{"netns": spaces["uplink"], "to": "default", "via": tor_uplink}],
+            "routes": [{"netns": spaces["uplink"], "to": "default", "via": tor_uplink}, *_ways_in(site, spaces)],
         },
         "switches": [{"database": database(directory), "netns": tor, "ports": ports, "exclusive": True}],
-        "files": files(directory, servers, router_files("", "tor", settings, _static_routes(site)), settings),
+        "files": files(
+            directory,
+            servers,
+            router_files("", "tor", settings, [] if site.cluster.sdn.overlay else _static_routes(site)),
+            settings,
+        ),
         "daemons": daemons(directory, spaces, servers, only_switch_daemons(directory, tor, settings)),
     }
 
@@ -113,11 +118,17 @@ def _first(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
 
 
 def _static_routes(site: Site) -> list[dict[str, str]]:
-    """What the switch knows of the cluster: pods live behind their server, Services behind a control-plane server."""
+    """What can be known of the cluster: pods live behind their server, Services behind a control-plane server."""
     routes = [{"to": server.pod_cidr, "via": server.addresses["node"]} for server in site.servers]
     control_plane = sorted(site.with_role("control_plane"), key=lambda server: server.addresses["node"])
     routes += [{"to": site.cluster.sdn.services, "via": server.addresses["node"]} for server in control_plane]
     return routes
+
+
+def _ways_in(site: Site, spaces: Mapping[str, str]) -> list[dict[str, str]]:
+    """With an overlay the switch knows no pods, but the control host is in the servers' segment."""
+    routes = _static_routes(site) if site.cluster.sdn.overlay else []
+    return [{"netns": spaces["control"], **route} for route in routes]
 
 
 def _server(site: Site, server: Server, hardware: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

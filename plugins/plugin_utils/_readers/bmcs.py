@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the BMCs of inventory hosts: power state, inserted media and firmware, few requests a BMC."""
+"""Reads the BMCs of inventory hosts: power state and inserted media; firmware and BIOS where somebody asks for them."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -9,14 +9,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, BmcError, Options
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import scan
 
-from .._site.state import BmcState
+from .._site.state import Bios, BmcState
 
 __all__ = ["bmc_options", "bmc_target", "read_bmcs"]
 
@@ -50,23 +51,32 @@ def bmc_options(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> Optio
     return Options.from_params(target)
 
 
-def read_bmcs(options: Mapping[str, Options], with_firmware: Collection[str] = ()) -> dict[str, BmcState]:
-    """Never raises for a BMC's fault: what failed is in C(error). Firmware costs requests: only of those named."""
-    found = scan({name: one for name, one in options.items() if name not in with_firmware}, lambda bmc: bmc.status())
-    found |= scan(
-        {name: one for name, one in options.items() if name in with_firmware},
-        lambda bmc: {**bmc.status(), "firmware": bmc.hardware(["firmware"])["firmware"]},
-    )
-    return {
-        name: BmcState(error=str(one.error)) if one.value is None else _state(one.value) for name, one in found.items()
-    }
+def read_bmcs(options: Mapping[str, Options], more: Mapping[str, Collection[str]] | None = None) -> dict[str, BmcState]:
+    """Never raises for a BMC's fault: what failed is in C(error).
+
+    C(more) says of whom also C(firmware) or C(bios) is read: each costs requests, so nobody else is asked for it.
+    """
+    kinds: dict[frozenset[str], dict[str, Options]] = {}
+    for name, one in options.items():
+        kinds.setdefault(frozenset((more or {}).get(name, ())), {})[name] = one
+    found = {name: one for kind, some in kinds.items() for name, one in scan(some, partial(_read, kind)).items()}
+    return {name: BmcState(error=str(one.error)) if one.value is None else one.value for name, one in found.items()}
 
 
-def _state(read: Mapping[str, Any]) -> BmcState:
-    firmware = read.get("firmware")
+def _read(kind: Collection[str], bmc: Bmc) -> BmcState:
+    status = bmc.status()
     return BmcState(
-        power=read["power_state"],
-        uuid=read["uuid"],
-        media=tuple(read["media"]),
-        firmware=None if firmware is None else tuple(firmware),
+        power=status["power_state"],
+        uuid=status["uuid"],
+        media=tuple(status["media"]),
+        firmware=tuple(bmc.hardware(["firmware"])["firmware"] or ()) if "firmware" in kind else None,
+        bios=_bios(bmc) if "bios" in kind else None,
     )
+
+
+def _bios(bmc: Bmc) -> Bios:
+    try:
+        found = bmc.bios.read()
+    except BmcError as exc:
+        return Bios(error=str(exc))
+    return Bios(found.current, found.pending)

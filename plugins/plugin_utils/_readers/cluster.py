@@ -37,39 +37,55 @@ def read_objects(
     kubectl: str, kubeconfig: str, wanted: Iterable[Mapping[str, Any]], timeout: int = 8
 ) -> tuple[dict[str, Any], ...] | None:
     """Those of the wanted objects that are there; none where that can't be read. Never raises."""
+    if not os.path.exists(kubeconfig):
+        return None
+    objects = (*wanted, _KUBE_PROXY)
+    definitions = {f"{obj['spec']['group']} {obj['spec']['names']['kind']}" for obj in objects if _defines(obj)}
+    # Of a kind that is not served yet there is no object, but asking for one is an error.
+    custom = [obj for obj in objects if f"{obj['apiVersion'].partition('/')[0]} {obj['kind']}" in definitions]
+    try:
+        found = _those(kubectl, kubeconfig, timeout, [obj for obj in objects if obj not in custom])
+        if custom and sum(_defines(obj) for obj in found) == len(definitions):
+            found += _those(kubectl, kubeconfig, timeout, custom)
+    except _Unreadable:
+        return None
+    return tuple(found)
+
+
+def _defines(obj: Mapping[str, Any]) -> bool:
+    return bool(obj["kind"] == "CustomResourceDefinition")
+
+
+def _those(kubectl: str, kubeconfig: str, timeout: int, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     stubs = [
         {
             "apiVersion": obj["apiVersion"],
             "kind": obj["kind"],
             "metadata": {key: obj["metadata"][key] for key in ("name", "namespace") if obj["metadata"].get(key)},
         }
-        for obj in (*wanted, _KUBE_PROXY)
+        for obj in wanted
     ]
-    if not os.path.exists(kubeconfig):
-        return None
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": stubs})
-    try:
-        return tuple(_list(kubectl, kubeconfig, timeout, "--ignore-not-found", "--filename=-", text=text))
-    except _Unreadable:
-        return None
+    return _list(kubectl, kubeconfig, timeout, "--ignore-not-found", "--filename=-", text=text)
 
 
 def with_pods(
     cluster: ClusterState, kubectl: str, kubeconfig: str, servers: Iterable[str], timeout: int = 30
 ) -> ClusterState:
     """The same, with the pods of these servers and all PodDisruptionBudgets."""
+    servers = list(servers)
+    # One list of all pods costs less than many of some.
+    on = [[f"--field-selector=spec.nodeName={server}"] for server in servers] if len(servers) <= _FEW else [[]]
     try:
         budgets = _list(kubectl, kubeconfig, timeout, "poddisruptionbudgets", "--all-namespaces")
-        pods: list[dict[str, Any]] = []
-        for server in servers:
-            on = f"--field-selector=spec.nodeName={server}"
-            pods += _list(kubectl, kubeconfig, timeout, "pods", "--all-namespaces", on)
+        pods = [pod for some in on for pod in _list(kubectl, kubeconfig, timeout, "pods", "--all-namespaces", *some)]
     except _Unreadable as exc:
         return replace(cluster, reachable=False, error=str(exc))
     by_server, found = pods_and_budgets(pods, budgets)
     return replace(cluster, pods=by_server, budgets=found)
 
 
+_FEW = 10
 _KUBE_PROXY = {
     "apiVersion": "apps/v1",
     "kind": "DaemonSet",

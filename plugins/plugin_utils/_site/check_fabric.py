@@ -16,6 +16,7 @@ from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
+from .balancer import ASNS
 from .check_networks import read_network
 from .draft import Draft, Entry, cables_of
 from .expand import RangeError
@@ -31,6 +32,8 @@ PORT_NAMES = {
     "nxos": (r"Ethernet[1-9][0-9]*/[1-9][0-9]*(/[1-9][0-9]*)?", "Ethernet1/1"),
 }
 _MLAG = ("sonic", "eos", "nxos")
+# 50 bytes of headers, and what IPv6 wants of every link (RFC 8200).
+_OVERLAY_MTU = 1330
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def check_fabric(draft: Draft) -> None:
     _vlans(draft)
     _outside(draft, switches)
     _routed_servers(draft, switches)
+    _overlay(draft)
+    _load_balancer(draft, switches)
     if (draft.part("fabric") or {}).get("server_asn"):
         _servers_have_peers(draft, switches)
 
@@ -254,6 +259,43 @@ def _routed_servers(draft: Draft, switches: dict[str, _Found]) -> None:
                 draft.problem(
                     entry.key("addresses", name), "a server with network.mode bgp is in the network node only"
                 )
+
+
+def _overlay(draft: Draft) -> None:
+    if not draft.part("cluster", "sdn").get("overlay"):
+        return
+    mtu = draft.part("networks", "node").get("mtu")
+    if mtu and mtu < _OVERLAY_MTU:
+        draft.problem(
+            "networks.node.mtu", f"{mtu} leaves packets of pods less than 1280 bytes", f"{_OVERLAY_MTU} or more"
+        )
+    bonded = next((entry for entry in draft.entries if entry.names and not _routed(draft, entry)), None)
+    if draft.part("fabric").get("server_asn") and bonded:
+        message = f"with an overlay {bonded.names[0]}, whose ports are no routed links, speaks BGP with no switch"
+        draft.problem("fabric.server_asn", message, "leave it out, or network.mode bgp in its profile")
+
+
+def _load_balancer(draft: Draft, switches: dict[str, _Found]) -> None:
+    """MetalLB speaks BGP with the FRR of each server, which tells the switches."""
+    balancer, path = draft.part("cluster", "load_balancer"), "cluster.load_balancer"
+    for number, pool in enumerate(balancer.get("pools") or []):
+        for key, address in (("endpoint", draft.part("cluster").get("endpoint")), *draft.part("deploy").items()):
+            where = "cluster.endpoint" if key == "endpoint" else f"deploy.{key}"
+            if pool and key != "port" and address and netaddr.IPAddress(address) in netaddr.IPNetwork(pool):
+                draft.problem(f"{path}.pools[{number}]", f"{pool} holds {where} ({address})", "addresses of its own")
+    driver = balancer.get("driver")
+    if not driver:
+        return
+    if not balancer.get("pools"):
+        draft.problem(f"{path}.pools", "missing", f"{driver} gives Services addresses of them")
+    bonded = next((entry for entry in draft.entries if entry.names and not _routed(draft, entry)), None)
+    if bonded:
+        message = f"{driver} needs servers with routed links, which {bonded.names[0]} does not have"
+        draft.problem(f"{path}.driver", message, "network.mode bgp in its profile; or no driver")
+    taken = [(f"{found.path}.asn", found.raw.get("asn")) for found in switches.values()]
+    for where, asn in taken:
+        if asn in ASNS:
+            draft.problem(where, f"AS number {asn} is one that {driver} speaks with on every server", "another one")
 
 
 def _servers_have_peers(draft: Draft, switches: dict[str, _Found]) -> None:

@@ -19,10 +19,14 @@ __all__ = ["check_storage"]
 
 
 def check_storage(draft: Draft) -> None:
+    groups = {(sds or {}).get("volume_group") for sds in draft.part("cluster").get("sds") or []}
     for name, profile in draft.part("profiles").items():
         mounts: dict[str, str] = {}
         for key, raw in (profile.get("storage") or {}).items():
-            _pool(draft, f"profiles.{name}.storage.{key}", key, raw or {}, mounts)
+            path = f"profiles.{name}.storage.{key}"
+            if key not in groups and not (raw or {}).get("volumes") and not (raw or {}).get("filesystem"):
+                draft.problem(path, "needs either volumes or a filesystem", "or cluster.sds with this volume_group")
+            _pool(draft, path, key, raw or {}, mounts)
 
 
 def _pool(draft: Draft, path: str, name: str, raw: Mapping[str, Any], mounts: dict[str, str]) -> None:

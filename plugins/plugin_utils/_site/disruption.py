@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .check_servers import group_name
 from .model import Server, Site
 
-__all__ = ["Etcd", "Pod", "PodBudget", "Service", "Volume", "admit", "allowed", "refusals", "waits"]
+__all__ = ["Etcd", "Pod", "PodBudget", "Service", "Volume", "admit", "allowed", "refusals", "waves"]
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,21 @@ def admit(
     return tuple(taken), refused
 
 
-def waits(site: Site, service: Service, wanted: Iterable[tuple[str, str]], refused: Collection[str]) -> tuple[str, ...]:
-    """Which of the refused only others of the same run stand in the way of: they may go when these are back."""
-    return tuple(name for name, level in wanted if name in refused and not refusals(site, service, name, level))
+def waves(
+    site: Site, service: Service, wanted: Iterable[tuple[str, str]], refused: Collection[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Those of the refused that only others of the same run stand in the way of, in the groups in which they may go
+    one after another: each as large as the limits allow when all before it are back.
+
+    With the service as it is now, so each group has to be asked about again when its time has come.
+    """
+    left = [ask for ask in wanted if ask[0] in refused and not refusals(site, service, *ask)]
+    found = []
+    while left:
+        taken, _refused = admit(site, service, left)
+        found.append(taken)
+        left = [ask for ask in left if ask[0] not in taken]
+    return tuple(found)
 
 
 def _control_plane(site: Site, server: Server, lost: Collection[str]) -> Iterator[str]:
@@ -186,7 +198,7 @@ def _serial(site: Site, service: Service, server: Server, taken: Collection[str]
     limit, now = allowed(budget, len(inside)), [name for name in taken if name in inside]
     if len(now) + 1 > limit:
         told = f" ({_names(now)})" if now else ""
-        yield f"one run disrupts at most {limit} servers of profile {server.profile} (its serial: {budget}){told}"
+        yield f"at most {limit} servers of profile {server.profile} go at once (its serial: {budget}){told}"
 
 
 def _pods(service: Service, name: str, taken: Collection[str]) -> Iterator[str]:

@@ -63,6 +63,8 @@ class Draft:
     declared_profiles: frozenset[str]
     servers_whole: bool = True
     """No server lost a value because of its shape."""
+    told: frozenset[str] = frozenset()
+    """Paths of the values that were taken out because of their shape."""
     problems: list[Problem] = field(default_factory=list)
     networks: dict[str, netaddr.IPNetwork] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)

@@ -97,7 +97,8 @@ def _keep(text: str, site: Site) -> None:
 def _load(data: Any, resolve_path: Callable[[str], str]) -> Site:
     problems, pruned = check_shape(data)
     servers_whole = not any(problem.path.startswith(("racks", "(file)")) for problem in problems)
-    draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole)
+    told = frozenset(problem.path for problem in problems)
+    draft = Draft(pruned, _names(data, "networks") | {"bmc", "node"}, _names(data, "profiles"), servers_whole, told)
     problems += _check_meaning(draft)
     if problems:
         raise SiteError(problems)
@@ -157,7 +158,17 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
     bond = Bond(raw["network"]["mode"], tuple(raw["network"]["members"]))
     firmware = tuple(FirmwareBaseline(**baseline) for baseline in raw["firmware"])
     storage = tuple(_pool(pool, values) for pool, values in raw["storage"].items())
-    return Profile(name, tuple(raw["expect"]), firmware, disks, bond, raw["serial"], raw["power_on_watts"], storage)
+    return Profile(
+        name=name,
+        expect=tuple(raw["expect"]),
+        firmware=firmware,
+        disks=disks,
+        network=bond,
+        serial=raw["serial"],
+        power_on_watts=raw["power_on_watts"],
+        storage=storage,
+        bios=raw["bios"],
+    )
 
 
 def _pool(name: str, raw: dict[str, Any]) -> Pool:
@@ -170,9 +181,11 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
     return Cluster(
         kubernetes=raw["kubernetes"],
         endpoint=raw["endpoint"] or first.addresses["node"],
+        endpoint_by=raw["endpoint_by"],
         sdn=sdn,
+        load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(raw["load_balancer"]["pools"]),
-        sds=tuple(Sds(**sds) for sds in raw["sds"]),
+        sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )
 

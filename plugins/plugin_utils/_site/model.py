@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -152,9 +152,11 @@ class Profile:
     """By purpose: `system`, and `data` if the profile states it."""
     network: Bond
     serial: int | str | None
-    """Budget: how many servers in service one run disrupts; none: as many as the other limits allow."""
+    """Budget: how many servers in service are disrupted at once; none: as many as the other limits allow."""
     power_on_watts: int | None
     storage: tuple[Pool, ...] = ()
+    bios: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """BIOS attribute to its value, both as the maker names them."""
 
 
 @dataclass(frozen=True)
@@ -226,20 +228,35 @@ class Sdn:
     pods: str
     services: str
     node_prefix: int
+    policies: str | None
+    """What enforces NetworkPolicy objects; none: nothing does."""
+    overlay: str | None
+    """C(vxlan), or none: the fabric knows where pods are."""
 
 
 @dataclass(frozen=True)
 class Sds:
     driver: str
+    server: str | None = None
+    """With C(nfs): a server of the site, or the address of a filer."""
+    export: str | None = None
+    """With C(nfs): the exported directory on that server."""
+    volume_group: str | None = None
+    """With C(lvm): the pool of profiles whose volume group holds the volumes."""
+    mount_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Cluster:
     kubernetes: str
     endpoint: str
+    endpoint_by: str
+    """C(server): it is a control-plane server's. C(bgp): each one announces it while its API server is ready."""
     sdn: Sdn
+    load_balancer: str | None
+    """Driver that gives Services of type LoadBalancer their addresses; none: somebody else does."""
     pools: tuple[str, ...]
-    """Address ranges for Services of type LoadBalancer."""
+    """Address ranges for them."""
     sds: tuple[Sds, ...]
     extra_args: Mapping[str, Mapping[str, Any]]
     """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness, readiness."""

@@ -16,6 +16,7 @@ from typing import Any
 from .changes import CLUSTER, Notice, View
 from .disks import matching
 from .fit import firmware_differences
+from .hardware import bios_notices
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
@@ -90,6 +91,7 @@ def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
     if stranger := another_servers_bmc(view.host, bmc):
         yield stranger
         return
+    yield from bios_notices(view, bmc)
     profile = view.site.profiles[view.server.profile]
     if profile.firmware and not bmc.firmware:
         yield "its BMC lists no firmware, so the profile's versions are not compared"

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
-from .disruption import admit, waits
+from .disruption import admit, waves
+from .hardware import bios_notices, hardware
 from .model import Server, Site
 from .notices import another_servers_bmc, kube_proxy, notices, unknown_bmcs, unknown_nodes
 from .objects import differences
@@ -22,7 +23,7 @@ from .show import lines, summary
 from .stages import INSTALL, SERVICES, STAGES, later_stages
 from .state import BmcState, HostState, SiteState
 
-__all__ = ["Plan", "asks", "make_plan"]
+__all__ = ["Plan", "asks", "make_plan", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,33 @@ class Plan:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     notices: tuple[Notice, ...] = ()
-    waits: tuple[str, ...] = ()
-    """Servers left alone only because others are disrupted by this run: the next one may take them."""
+    waves: tuple[tuple[str, ...], ...] = ()
+    """The servers that are disrupted, in groups that go one after another; empty where one group holds them all."""
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        """Servers of the second wave and of those after it."""
+        return tuple(name for wave in self.waves[1:] for name in wave)
+
+    def of_wave(self, names: Collection[str], missing: Collection[str]) -> Plan:
+        """The part of these servers, once it is their turn: who has to wait now is left alone, and so are all of them
+        where something is C(missing) of the wave before.
+        """
+        told = {one.server: one for one in self.problems if one.server in names}
+        if missing:
+            why = f"is left alone, since the wave before it is not in order: {'; '.join([*missing][:5])}"
+            told = {name: told.get(name) or Problem(name, why) for name in names}
+        for name in self.later:
+            if name in names:
+                told.setdefault(name, Problem(name, "is left alone: others of its wave have to go first. Run again"))
+        return replace(
+            self,
+            servers=tuple(name for name in self.servers if name in names),
+            changes=tuple(one for one in self.changes if one.server in names and one.server not in told),
+            problems=tuple(told.values()),
+            notices=tuple(one for one in self.notices if one.server in names),
+            waves=(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As C(plan.schema.json) describes it."""
@@ -45,19 +71,22 @@ class Plan:
             "changes": [asdict(change) for change in self.changes],
             "problems": [asdict(problem) for problem in self.problems],
             "notices": [asdict(notice) for notice in self.notices],
-            "waits": list(self.waits),
-            "todo": {stage: [c.server for c in self.changes if c.stage == stage] for stage in STAGES},
+            "waves": [list(wave) for wave in self.waves],
+            "todo": {
+                stage: [c.server for c in self.changes if c.stage == stage and c.server not in self.later]
+                for stage in STAGES
+            },
             "summary": self.summary,
         }
 
     @property
     def summary(self) -> str:
-        return summary(self.servers, self.changes, self.problems, self.waits)
+        return summary(self.servers, self.changes, self.problems, self.waves)
 
     @property
     def lines(self) -> list[str]:
         """For a person."""
-        return lines(self.changes, self.problems, self.notices, self.summary)
+        return lines(self.changes, self.problems, self.notices, self.summary, self.waves)
 
 
 def asks(site: Site, intent: Intent, state: SiteState) -> list[tuple[str, str]]:
@@ -81,11 +110,13 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
     """Compare the servers that C(state) was read for.
 
     A server that can't be read is reported and left alone; it never stops the others. So is one that must not be
-    disrupted now, unless C(force) names it.
+    disrupted now, unless C(force) names it. One that only has to wait for others goes in a later wave.
     """
     service, wanted = service_of(site, state), asks(site, intent, state)
-    _taken, refused = admit(site, service, wanted)
-    later = tuple(name for name in waits(site, service, wanted, refused) if name not in force)
+    taken, refused = admit(site, service, wanted)
+    later = waves(site, service, [ask for ask in wanted if ask[0] not in force], refused)
+    for name in {name for wave in later for name in wave}:
+        del refused[name]
     found: list[Finding] = []
     for server in site.servers:
         if server.name not in state.hosts:
@@ -94,7 +125,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         if reasons and server.name in force:
             found.append(Notice(server.name, f"is disrupted by force, although {'; '.join(reasons)}"))
         elif reasons:
-            found.append(Problem(server.name, _refusal(server.name, reasons, server.name in later)))
+            found.append(Problem(server.name, _refusal(server.name, reasons)))
             found += (f for f in _server(site, server, intent, state) if isinstance(f, Notice))
             continue
         found += _server(site, server, intent, state)
@@ -106,8 +137,18 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
         changes=tuple(changes),
         problems=tuple(p for p in found if isinstance(p, Problem)),
         notices=tuple(n for n in found if isinstance(n, Notice)),
-        waits=later,
+        waves=(taken, *later) if later else (),
     )
+
+
+def unfinished(plan: Plan, state: SiteState, names: Collection[str]) -> list[str]:
+    """What is still to be done on these servers, each in words: the next wave has to wait for it."""
+    found = [
+        f"{change.server} has to be worked on ({change.what})" for change in plan.changes if change.server in names
+    ]
+    found += [f"{one.server} {one.message}" for one in plan.problems if one.server in names]
+    nodes = state.cluster.nodes
+    return found + [f"the node {name} is not Ready" for name in names if name in nodes and not nodes[name].ready]
 
 
 def _services(intent: Intent, state: SiteState) -> Iterator[Change]:
@@ -123,14 +164,10 @@ def _services(intent: Intent, state: SiteState) -> Iterator[Change]:
         yield Change(CLUSTER, SERVICES, "apply", name, before + more, after + more)
 
 
-def _refusal(name: str, reasons: tuple[str, ...], waits_only: bool) -> str:
-    why, over = (
-        ("waits for servers that go first", "these are back")
-        if waits_only
-        else ("must not be disrupted now", "that is over")
-    )
+def _refusal(name: str, reasons: tuple[str, ...]) -> str:
     return (
-        f"{why}, left alone: {'; '.join(reasons)}. Run again when {over}, or accept the loss with -e kiban_force={name}"
+        f"must not be disrupted now, left alone: {'; '.join(reasons)}. Run again when that is over, or accept the loss "
+        f"with -e kiban_force={name}"
     )
 
 
@@ -146,7 +183,7 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
         if bmc.error:
             yield Problem(server.name, f"is in the deploy ramdisk, but its BMC can't be used: {bmc.error}")
         else:
-            yield from _install(view, "inspect", "in the deploy ramdisk")
+            yield from _install(view, bmc, "inspect", "in the deploy ramdisk")
         return
     if bmc.error:
         yield Problem(server.name, f"state unknown, left alone: {bmc.error}")
@@ -154,12 +191,13 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     member = state.cluster.reachable and server.name in state.cluster.nodes
     if bmc.power == "off":
         if member and not _reinstall(server, host):
+            yield from hardware(view, bmc, restart=False)
             yield view.change(INSTALL, "disk", "power", "off", "on")
             yield from later_stages(view, silent=True)
         else:
-            yield from _install(view, "ramdisk", "powered off, system disk not yet seen")
+            yield from _install(view, bmc, "ramdisk", "powered off, system disk not yet seen")
     elif any(intent.media_prefix and url.startswith(intent.media_prefix) for url in bmc.media):
-        yield from _install(view, "ramdisk", "powered on with deploy media, no answer yet")
+        yield from _install(view, bmc, "ramdisk", "powered on with deploy media, no answer yet")
     elif bmc.power == "on":
         # Never re-imaged from here: it may be a running member that lost its network, or still be booting.
         yield view.change(INSTALL, "wait", "answer over SSH", host.error or "none", "system up")
@@ -168,7 +206,13 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
         yield Problem(server.name, f"state unknown, left alone: its BMC says power state '{bmc.power}'")
 
 
-def _install(view: View, action: str, before: str) -> Iterator[Finding]:
+def _install(view: View, bmc: BmcState, action: str, before: str) -> Iterator[Finding]:
+    if view.host.where != "node":  # which tells all its notices
+        yield from (Notice(view.server.name, message) for message in bios_notices(view, bmc))
+    first = list(hardware(view, bmc, restart=False))
+    yield from first
+    # What was written comes into force with the reset that boots the ramdisk.
+    action = "ramdisk" if first else action
     yield view.change(INSTALL, action, "operating system", before, "node image, booted", "data")
     yield from later_stages(replace(view, unseen="not yet seen"))
 
@@ -183,8 +227,10 @@ def _running(view: View, bmc: BmcState) -> Iterator[Finding]:
     yield from notices(view, bmc)
     if again:
         word = (host.installed or {}).get("reinstall")
-        yield from _install(view, "ramdisk", f"installed with reinstall word '{word or ''}'")
+        yield from _install(view, bmc, "ramdisk", f"installed with reinstall word '{word or ''}'")
     else:
+        if not unusable:
+            yield from hardware(view, bmc, restart=True)
         yield from later_stages(view)
 
 

@@ -12,6 +12,8 @@ import hashlib
 import uuid
 
 from .._drivers.sdn_bgp import cni_config, networkd_files, router_files
+from .._drivers.sds_nfs import node_files as nfs_files
+from .._endpoint.files import endpoint_files
 from .model import Server, Site
 
 __all__ = ["digests", "file_mode", "machine_id", "node_files"]
@@ -39,6 +41,8 @@ def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str
         _CNI_CONFIG: cni_config(site, server),
         **networkd_files(site, server),
         **router_files(site, server),
+        **endpoint_files(site, server),
+        **nfs_files(site, server),
     }
     if site.ntp:
         files["/etc/systemd/timesyncd.conf.d/kiban.conf"] = f"[Time]\nNTP={' '.join(site.ntp)}\n"

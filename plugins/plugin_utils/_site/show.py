@@ -17,9 +17,16 @@ from .changes import CLUSTER, DISRUPTIONS, Change, Finding
 __all__ = ["folded", "lines", "summary"]
 
 _INSTALL = {"ramdisk": "to install", "inspect": "to install", "disk": "to power on", "wait": "to wait for"}
+_WAVES = 10
 
 
-def lines(changes: Sequence[Change], problems: Sequence[Finding], notices: Sequence[Finding], summed: str) -> list[str]:
+def lines(
+    changes: Sequence[Change],
+    problems: Sequence[Finding],
+    notices: Sequence[Finding],
+    summed: str,
+    waves: Sequence[Collection[str]] = (),
+) -> list[str]:
     """Servers with the very same changes are one group; so are those with the same problem or notice."""
     by_server: dict[str, list[Change]] = {}
     for change in changes:
@@ -30,6 +37,9 @@ def lines(changes: Sequence[Change], problems: Sequence[Finding], notices: Seque
     text = []
     for group, servers in groups.items():
         text += [f"{_counted(servers)}:", *group]
+    if waves:
+        shown = ", then ".join(folded(wave) for wave in waves[:_WAVES])
+        text.append("waves: " + shown + (f", and {len(waves) - _WAVES} more" if len(waves) > _WAVES else ""))
     for word, findings in (("notice", notices), ("problem", problems)):
         same: dict[str, list[str]] = {}
         for finding in findings:
@@ -74,7 +84,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def summary(
-    planned: Sequence[str], changes: Sequence[Change], problems: Sequence[Finding], waits: Collection[str] = ()
+    planned: Sequence[str],
+    changes: Sequence[Change],
+    problems: Sequence[Finding],
+    waves: Sequence[Collection[str]] = (),
 ) -> str:
     """C(3 servers to install, 2 with changes (host 1, labels 2), 1 left alone, 994 in order)."""
     by_server: dict[str, list[Change]] = {}
@@ -92,10 +105,10 @@ def summary(
     others = {server: own for server, own in by_server.items() if server not in started}
     if others:
         parts.append(f"{len(others)} with changes ({_stages(others)})")
-    if waits:
-        parts.append(f"{len(waits)} to wait for another run")
-    if alone.difference(waits):
-        parts.append(f"{len(alone.difference(waits))} left alone")
+    if waves:
+        parts.append(f"in {len(waves)} waves")
+    if alone:
+        parts.append(f"{len(alone)} left alone")
     parts.append(f"{len(set(planned) - by_server.keys() - alone)} in order")
     if services:
         # Not counted among the servers, so it does not come first.

@@ -21,10 +21,13 @@ from .disks import matching
 from .kubelet import differing_fields
 from .model import Server
 
-__all__ = ["INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints"]
+__all__ = ["HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints"]
+
+HARDWARE = "hardware"
+"""The first stage: what a server's BMC sets before a system starts, see C(hardware.py)."""
 
 INSTALL = "os"
-"""The first stage: a server's way to its booted system, see C(plan.py)."""
+"""A server's way to its booted system, see C(plan.py)."""
 
 SERVICES = "services"
 """What the site brings into the cluster itself, see C(plan.py). It is of no server, so its group stays empty."""
@@ -138,7 +141,13 @@ _TABLE: tuple[Callable[[View], Iterator[Finding]], ...] = (host, disks, control_
 _OF_THE_API = (labels,)
 """Stages that need no answer of the server itself."""
 
-STAGES = (INSTALL, *(stage.__name__ for stage in _TABLE[:3]), SERVICES, *(stage.__name__ for stage in _TABLE[3:]))
+STAGES = (
+    HARDWARE,
+    INSTALL,
+    *(stage.__name__ for stage in _TABLE[:3]),
+    SERVICES,
+    *(stage.__name__ for stage in _TABLE[3:]),
+)
 """The order in which a run acts; each is a group C(todo_<stage>) of the inventory."""
 
 

@@ -14,7 +14,17 @@ from typing import Any
 
 from .disruption import Pod, PodBudget
 
-__all__ = ["BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
+__all__ = ["Bios", "BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
+
+
+@dataclass(frozen=True)
+class Bios:
+    """BIOS attributes of a server. C(error) is set when they can't be read; then nothing else is known."""
+
+    current: Mapping[str, Any] = field(default_factory=dict)
+    pending: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes that get another value at the next reset."""
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class BmcState:
     media: tuple[str, ...] = ()
     firmware: tuple[Mapping[str, Any], ...] | None = None
     """Its firmware inventory; None where it was not asked for, or can't be read."""
+    bios: Bios | None = None
+    """None where it was not asked for."""
     error: str | None = None
 
 

@@ -41,9 +41,10 @@ def site_vars(site: Site) -> dict[str, Any]:
         "cluster": {
             "kubernetes": site.cluster.kubernetes,
             "endpoint": site.cluster.endpoint,
+            "endpoint_by": site.cluster.endpoint_by,
             "sdn": asdict(site.cluster.sdn),
-            "load_balancer": {"pools": list(site.cluster.pools)},
-            "sds": [asdict(sds) for sds in site.cluster.sds],
+            "load_balancer": {"driver": site.cluster.load_balancer, "pools": list(site.cluster.pools)},
+            "sds": [{**asdict(sds), "mount_options": list(sds.mount_options)} for sds in site.cluster.sds],
             "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
         },
     }
@@ -74,6 +75,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
     storage = {pool.name: _pool(pool) for pool in profile.storage}
     return {
         **({"storage": storage} if storage else {}),
+        **({"bios": dict(profile.bios)} if profile.bios else {}),
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},

@@ -101,6 +101,22 @@ def acting(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def slower(few: dict[str, Any], many: dict[str, Any]) -> list[str]:
+    """What the acting part of a run takes longer for among many servers than among few, the most first."""
+    spent: dict[str, list[float]] = {}
+    for number, result in enumerate((few, many)):
+        before = 0.0
+        for entry in result["timeline"]:
+            row = spent.setdefault(f"{entry['play']}: {entry['task']}", [0.0, 0.0, 0.0, 0.0])
+            row[number] += entry["end"] - entry["start"]
+            row[2 + number] += entry["cpu"] - before
+            before = entry["cpu"]
+    rows = sorted(spent.items(), key=lambda item: item[1][2] - item[1][3])
+    return [
+        f"  {a:6.2f} -> {b:6.2f} s, CPU {c:5.2f} -> {d:5.2f} s  {name}" for name, (a, b, c, d) in rows if d > c + 0.05
+    ]
+
+
 def differ(world: World) -> None:
     """The last server gets what a server may lack: a host file, a service, a field of the kubelet's, a label."""
     name = world.site.servers[-1].name
@@ -146,6 +162,9 @@ def main() -> int:
     few, many = (
         measure(Path(tempfile.mkdtemp(dir=arguments.inside)), servers, arguments.show, sample)
         for servers, sample in ((arguments.few, 0), (arguments.servers, min(arguments.sample, arguments.servers)))
+    )
+    print(
+        f"one server, among {arguments.few} and among {arguments.servers}:", *slower(few["one"], many["one"]), sep="\n"
     )
     line = summary(few, many, arguments)
     print(json.dumps(line))

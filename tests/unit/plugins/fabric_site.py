@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 from hypothesis import strategies as st
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
 
 BASE = yaml.safe_load("""
@@ -107,6 +109,37 @@ def with_routed_servers(site: Site) -> Site:
     """Each port of a server is a link with BGP; no site file can ask for that yet."""
     profiles = {name: replace(one, network=replace(one.network, mode="bgp")) for name, one in site.profiles.items()}
     return replace(site, profiles=profiles)
+
+
+def with_overlay(data: dict[str, Any]) -> dict[str, Any]:
+    """The same site with its pods in VXLAN; a site whose servers have a bond speaks with no switch then."""
+    data = copy.deepcopy(data)
+    data["cluster"]["sdn"]["overlay"] = "vxlan"
+    data["fabric"]["server_asn"] = None
+    return data
+
+
+def lab_with_two_control_planes(checkout: Path, name: str, **cluster: Any) -> Site:
+    """A lab with a server more, cp2, which a site file can't make a second control plane of yet."""
+    data: dict[str, Any] = yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text())
+    data["cluster"]["sdn"] |= cluster.pop("sdn", {})
+    data["cluster"] |= cluster
+    if "fabric" in data:
+        data["fabric"] |= {"bfd_interval": 300, "bfd_multiplier": 3}
+    servers = data["racks"][0]["servers"]
+    second = copy.deepcopy(servers[0]) | {"name": "cp2", "roles": ["worker"], "bmc": "192.0.2.12"}
+    second["addresses"]["node"] = "198.51.100.12"
+    if "cables" in second:
+        second["cables"] = {"enp1s0": "tor1:swp9", "enp2s0": "tor2:swp9"}
+    servers.append(second)
+    site = load_site(data)
+    made = tuple(replace(one, roles=("control_plane",)) if one.name == "cp2" else one for one in site.servers)
+    return replace(site, servers=made)
+
+
+def with_balancer(site: Site) -> Site:
+    """MetalLB gives Services the addresses of the pools."""
+    return replace(site, cluster=replace(site.cluster, load_balancer="metallb"))
 
 
 @st.composite

@@ -197,6 +197,13 @@ class Bench:
             space.close()
 
 
+def configure(router: Any, text: str) -> None:
+    """FRR's configuration of a router, as a file."""
+    path = router.directory / "frr.conf"
+    path.write_text(text)
+    router.run("vtysh", "--vty_socket", router.directory, "-f", path)
+
+
 def eventually(true: Callable[[], bool], seconds: float) -> float:
     """Wait until something is true; how long it took."""
     start = time.monotonic()

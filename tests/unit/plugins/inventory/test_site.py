@@ -153,12 +153,14 @@ def test_filters_know_a_site_by_its_text(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 FILTERS: dict[str, tuple[Any, ...]] = {
-    "cluster_dns_manifests": ({"artifacts": [{"kind": "image", "name": "coredns", "reference": "x/coredns:v1"}]},),
+    "cluster_manifests": ({"artifacts": [{"kind": "image", "name": "coredns", "reference": "x/coredns:v1"}]},),
     "kubeadm_init_config": ("cp1",),
     "kubeadm_join_config": ("node1", "abcdef.0123456789abcdef"),
     "kubeadm_patches": ("node1",),
     "node_label_manifests": (["cp1", "node2"],),
     "server_files": ("node1", "ssh-ed25519 AAAA"),
+    "site_artifacts": (),
+    "unwanted_manifests": (),
 }
 
 

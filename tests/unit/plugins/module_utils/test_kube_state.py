@@ -57,6 +57,13 @@ def daemonset(**status: int) -> Object:
     return {"metadata": {"name": "proxy", "generation": 1}, "status": counts}
 
 
+def test_a_service_has_an_address() -> None:
+    service = {"metadata": {"name": "web"}, "status": {"loadBalancer": {}}}
+    assert judge("has_address", service) == Verdict(False, "web has no address")
+    assert judge("has_address", {**service, "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}}).done
+    assert not judge("has_address", names=("web",)).done
+
+
 def test_nodes_ready() -> None:
     assert judge("node_ready", node("a", "True"), node("b", "True"), names=("a", "b")).done
 

@@ -22,6 +22,8 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import (
     node_problems,
     pod_dials,
     probe_figures,
+    sds_capabilities,
+    space_command,
 )
 
 
@@ -170,13 +172,15 @@ def test_what_answers_outside_tells_the_address_and_ends(checkout: Path) -> None
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, checkout / "roles/verify/files/answer.py", str(port), "60"])
     try:
-        for path, code in (("/clientip", None), ("/end", 0)):
+        # A second request at the end is one that waited while the first was answered.
+        for path, code in (("/clientip", None), ("/end", None), ("/end", None), ("/clientip", 0)):
             for _try in range(100):
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                         assert answer.read() == b"127.0.0.1"
                     break
                 except urllib.error.URLError:
+                    assert path == "/clientip" and code is None, "it ended before everyone was answered"
                     time.sleep(0.1)
             else:
                 pytest.fail("nothing answers")
@@ -184,3 +188,39 @@ def test_what_answers_outside_tells_the_address_and_ends(checkout: Path) -> None
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("driver", "server_known", "offered"),
+    [
+        ("local", True, ["measured"]),
+        ("lvm", False, ["size_enforced", "capacity_told", "expansion", "measured"]),
+        ("nfs", True, ["many", "measured"]),
+        ("nfs", False, ["many"]),
+    ],
+)
+def test_checks_of_storage_are_chosen_by_what_a_driver_offers(
+    driver: str, server_known: bool, offered: list[str]
+) -> None:
+    can = sds_capabilities(driver, server_known)
+    assert (can["driver"], can["offered"]) == (driver, offered)
+    assert "snapshots" in can["not_offered"]
+
+
+def test_an_unknown_storage_driver() -> None:
+    with pytest.raises(ValueError, match=r"there is no storage driver 'ceph', only local, lvm, nfs"):
+        sds_capabilities("ceph")
+
+
+def test_where_to_ask_how_much_is_free() -> None:
+    node = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1"]}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [node]}]}}
+    path = "/var/lib/kiban/local/S1/pvc-1_apps_sds"
+    found = space_command({"spec": {"local": {"path": path}, "nodeAffinity": affinity}}, [])
+    assert (found["host"], found["argv"][-1]) == ("node1", "--target=/var/lib/kiban/local/S1")
+    found = space_command({"spec": {"local": {"path": "/dev/fast/pvc-1"}, "nodeAffinity": affinity}}, [])
+    assert (found["host"], found["argv"][0], found["argv"][-1]) == ("node1", "vgs", "fast")
+    assert found["device"] == "/dev/fast/pvc-1"
+    shared = {"spec": {"nfs": {"server": "198.51.100.22", "path": "/srv/volumes/pvc-1"}}}
+    found = space_command(shared, ["node2"])
+    assert (found["host"], found["argv"][-1]) == ("node2", "--target=/srv/volumes")

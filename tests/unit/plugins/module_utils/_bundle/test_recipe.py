@@ -79,6 +79,10 @@ def test_images_have_the_names_that_kubeadm_expects() -> None:
 @pytest.mark.parametrize("artifact", list(RECIPE.wanted(None)), ids=lambda artifact: artifact.name)
 def test_both_sources_give_the_same_files(artifact: Artifact) -> None:
     upstream = artifact.part("upstream")
+    if upstream is None:
+        # A program of ours that nobody else publishes.
+        assert artifact.part("modules", "go")["programs"] == {artifact.name: "."}
+        return
     if artifact.kind == "image":
         assert set(upstream) <= {"image", "digest"}
         return
@@ -122,6 +126,16 @@ def test_another_format_is_refused(data: dict[str, Any]) -> None:
 def test_an_unknown_artifact_is_refused() -> None:
     with pytest.raises(BundleError, match=r"there is no artifact helm; there are agnhost, .* pause"):
         RECIPE.wanted(["helm"])
+
+
+def test_optional_artifacts_are_wanted_where_they_are_chosen(data: dict[str, Any]) -> None:
+    plain = {artifact.name for artifact in RECIPE.wanted(None)}
+    assert "kubernetes" in plain and "metallb-speaker" not in plain
+    chosen = Recipe.load(data, ["metallb-speaker"])
+    assert {artifact.name for artifact in chosen.wanted(None)} == plain | {"metallb-speaker"}
+    assert [artifact.name for artifact in RECIPE.wanted(["metallb-speaker"])] == ["metallb-speaker"]
+    with pytest.raises(BundleError, match=r"there is no optional artifact helm; there are kube-network-policies, "):
+        Recipe.load(data, ["helm"])
 
 
 def test_the_key_of_a_build_follows_its_lock_file_and_its_toolchain(tmp_path: Path) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import (
     announcements,
     intent,
     intents,
+    owned,
     server_asn,
 )
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import (
     Bgp,
     FabricError,
@@ -30,6 +33,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent imp
     Vlan,
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, sites, with_os
 
 POOL = Rule("203.0.113.64/26", 32)
@@ -138,6 +142,42 @@ def test_underlay_and_servers_agree(data: dict[str, Any]) -> None:
                 assert {(name, f"KIBAN-{server.name}") for name in mine} <= accepting
                 if rule.prefix == server.pod_cidr:
                     assert accepting == {(name, f"KIBAN-{server.name}") for name in mine}
+
+
+POOLS = ["203.0.113.128/26", "203.0.113.160/28", "203.0.112.0/24", "10.0.0.0/8", "198.51.100.128/25", "203.0.113.1/32"]
+
+
+@settings(max_examples=200)
+@given(sites(systems=("linux",)), st.lists(st.sampled_from(POOLS), min_size=1, max_size=3, unique=True))
+def test_pools_overlap_nothing_and_are_in_the_filter_of_every_server(data: dict[str, Any], pools: list[str]) -> None:
+    data["profiles"]["compute"]["network"] = {"mode": "bgp"}
+    data["fabric"]["server_asn"] = 4200000000
+    data["cluster"]["load_balancer"] = {"driver": "metallb", "pools": pools}
+    for rack in data["racks"]:
+        for server in rack["servers"]:
+            server["addresses"].pop("storage", None)
+    others = ["198.51.100.0/24", "192.0.2.0/24", "10.1.0.0/24", "10.244.0.0/16", "10.96.0.0/16"]
+    others += [data["fabric"]["links"]] if data["fabric"]["links"] else []
+    others += [f"{switch['loopback']}/32" for rack in data["racks"] for switch in rack["switches"]]
+    ranges = [ipaddress.ip_network(text) for text in (*others, *pools)]
+    clash = any(a.overlaps(b) for number, a in enumerate(ranges[len(others) :], len(others)) for b in ranges[:number])
+    try:
+        site = load_site(data)
+    except SiteError as error:
+        assert clash and "overlaps" in str(error)
+        return
+    assert not clash
+    rules = tuple(Rule(pool, 32) for pool in pools)
+    for server in site.servers:
+        for name in {far.partition(":")[0] for far in server.cables.values()}:
+            found = intent(site, name)
+            assert found.bgp is not None
+            (one,) = (one for one in found.bgp.filters if one.name == f"KIBAN-{server.name}")
+            assert one.rules == (*owned(site, server), *rules)
+        # The speaker's own filter on the server, which comes before.
+        text = frr_config(site, server)
+        said = [line.split(maxsplit=5)[-1] for line in text.splitlines() if "prefix-list KIBAN-POOLS seq" in line]
+        assert said == [f"permit {pool}{'' if pool.endswith('/32') else ' le 32'}" for pool in pools]
 
 
 def permits(one: Filter, route: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,12 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers im
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import sites, with_routed_servers
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    sites,
+    with_balancer,
+    with_overlay,
+    with_routed_servers,
+)
 
 VTYSH = shutil.which("vtysh", path="/usr/bin:/bin")
 
@@ -39,7 +45,7 @@ def loads(*texts: str) -> None:
 @given(sites(systems=("linux",)))
 def test_every_switch_and_server(data: dict[str, Any]) -> None:
     site = load_site(data)
-    for one in (site, with_routed_servers(site)):
+    for one in (site, with_routed_servers(site), with_balancer(with_routed_servers(site))):
         try:
             found = intents(one)
         except FabricError:
@@ -49,6 +55,16 @@ def test_every_switch_and_server(data: dict[str, Any]) -> None:
         if one.fabric.server_asn is not None:
             texts += [frr_config(one, server, found) for server in one.servers]
         loads(*texts)
+
+
+@pytest.mark.skipif(not VTYSH, reason="not installed: vtysh")
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sites(systems=("linux",)))
+def test_servers_with_an_overlay_and_an_address_of_the_api(data: dict[str, Any]) -> None:
+    site = load_site(with_overlay(data))
+    routed = with_routed_servers(replace(site, fabric=replace(site.fabric, server_asn=4200000000)))
+    routed = replace(routed, cluster=replace(routed.cluster, endpoint="198.51.100.250", endpoint_by="bgp"))
+    loads(*(frr_config(one, server) for one in (site, routed) for server in one.servers))
 
 
 def test_a_parser_that_finds_a_mistake() -> None:

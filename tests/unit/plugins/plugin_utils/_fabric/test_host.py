@@ -11,7 +11,11 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive imp
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, with_routed_servers
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    BASE,
+    with_balancer,
+    with_routed_servers,
+)
 
 
 def test_a_server_with_one_session_for_each_switch() -> None:
@@ -31,6 +35,17 @@ def test_a_server_with_routed_links() -> None:
     assert "  network 198.51.100.21/32\n  network 10.244.21.0/24\n  neighbor" in text
     tor1 = intents(site)["tor1"]
     assert [port.routed for port in tor1.ports if port.name in ("swp1", "swp2")] == [True, True]
+
+
+def test_what_the_speaker_of_the_load_balancer_may() -> None:
+    site = with_routed_servers(load_site(BASE))
+    assert "SPEAKER" not in frr_config(site, site.server("node1"))
+    text = frr_config(with_balancer(site), site.server("node1"))
+    assert "ip prefix-list KIBAN-POOLS seq 5 permit 203.0.113.64/26 le 32\n" in text
+    assert " match ip address prefix-list KIBAN-POOLS\n set ip next-hop 169.254.100.2\nexit\n" in text
+    assert " bgp listen range 169.254.100.0/30 peer-group KIBAN-SPEAKER\n" in text
+    assert "  neighbor KIBAN-SPEAKER route-map KIBAN-POOLS in\n" in text
+    assert "  neighbor KIBAN-SPEAKER route-map KIBAN-NOTHING out\n" in text
 
 
 def test_a_server_without_a_switch_that_routes_is_refused() -> None:

@@ -24,8 +24,14 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import balancer
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, with_routed_servers
+from ansible_collections.kiban.baremetal.tests.unit.plugins import bgp_speaker
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    BASE,
+    with_balancer,
+    with_routed_servers,
+)
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
     Bench,
     Router,
@@ -43,7 +49,7 @@ for _server in DATA["racks"][0]["servers"]:
     _server["cables"].pop("bmc")
     _server["addresses"].pop("storage", None)
 DATA["racks"][0]["servers"][1] |= {"name": "node1", "cables": {"eno1": "tor1:swp2", "eno2": "tor2:swp2"}}
-SITE = with_routed_servers(load_site(DATA))
+SITE = with_balancer(with_routed_servers(load_site(DATA)))
 PODS = {"cp1": "10.244.11.5", "node1": "10.244.21.5"}
 LINKS = [
     ("tor1", "swp49", "spine1", "swp1"),
@@ -127,6 +133,12 @@ def rack() -> Iterator[SimpleNamespace]:
                     router.run("ip", "address", "add", f"{server.addresses['node']}/32", "dev", "lo")
                     router.run("ip", "address", "add", f"{PODS[name]}/32", "dev", "lo")
                     router.run("ip", "route", "add", "unreachable", server.pod_cidr, "metric", "4096")
+                    # On a server a dummy device; not every kernel has those.
+                    device = balancer.DEVICE
+                    router.run("ip", "link", "add", device, "type", "veth", "peer", "name", "far")
+                    router.run("ip", "address", "add", f"{balancer.FRR_ADDRESS}/30", "dev", device, "scope", "link")
+                    for end in (device, "far"):
+                        router.run("ip", "link", "set", end, "up")
                     echo = router.argv(sys.executable, "-c", _ECHO)
                     router.processes.append(subprocess.Popen(echo))
                 else:
@@ -195,6 +207,34 @@ def test_servers_have_two_ways_and_announce_only_their_own(rack: SimpleNamespace
         *("configure terminal", "router bgp 4200000021", "address-family ipv4 unicast"),
         *("no network 10.244.11.0/24", "neighbor KIBAN-SWITCHES prefix-list KIBAN-OWN out"),
     )
+
+
+def test_services_of_both_servers_reach_the_fabric_and_nothing_else_does(rack: SimpleNamespace) -> None:
+    settled(rack)
+    speakers = {}
+    for name in PODS:
+        # The last one is in no pool.
+        addresses = ["203.0.113.71", *(["203.0.113.72"] if name == "node1" else []), "192.0.2.200"]
+        speaker = [bgp_speaker.__file__, balancer.FRR_ADDRESS, balancer.SPEAKER_ASN, balancer.FRR_ASN, *addresses]
+        argv = rack.bench.spaces[name].argv(sys.executable, *speaker)
+        speakers[name] = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for speaker in speakers.values():
+            assert speaker.stdout is not None
+            assert speaker.stdout.readline() == "up\n"
+        eventually(lambda: ways(rack, "spine1", "203.0.113.71") == 2 and ways(rack, "tor1", "203.0.113.71") == 2, 60)
+        eventually(lambda: ways(rack, "tor2", "203.0.113.72") == 1 and ways(rack, "spine1", "203.0.113.72") == 2, 60)
+        for name in ("cp1", "tor1", "spine1"):
+            assert ways(rack, name, "192.0.2.200") == 0
+        # One node's speaker ends: its routes go at once, the other's stay.
+        speakers["node1"].terminate()
+        eventually(lambda: ways(rack, "spine1", "203.0.113.72") == 0 and ways(rack, "tor1", "203.0.113.71") == 1, 20)
+        assert speakers["cp1"].poll() is None
+    finally:
+        for speaker in speakers.values():
+            speaker.kill()
+    # FRR has told the speaker nothing.
+    assert all("heard" not in speaker.communicate()[0] for speaker in speakers.values())
 
 
 def test_sessions_have_bfd(rack: SimpleNamespace) -> None:

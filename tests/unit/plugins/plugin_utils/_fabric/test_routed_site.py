@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def test_a_server_has_its_address_on_no_port(site: Site) -> None:
     assert "router bgp 4200000021\n" in files["/etc/frr/frr.conf"]
     assert "  network 198.51.100.21/32\n  network 10.244.21.0/24\n  neighbor" in files["/etc/frr/frr.conf"]
     assert "  network 10.96.0.0/16\n" in node_files(site, site.server("cp1"), "key")["/etc/frr/frr.conf"]
+
+
+def test_the_load_balancer_has_a_device_without_a_wire(site: Site) -> None:
+    files = node_files(site, site.server("node1"), "key")
+    assert files["/etc/systemd/network/10-kiban-lb.netdev"] == "[NetDev]\nName=kiban-lb\nKind=dummy\n"
+    assert files["/etc/systemd/network/30-kiban-lb.network"].endswith(
+        "[Address]\nAddress=169.254.100.1/30\nScope=link\n"
+    )
+    without = replace(site, cluster=replace(site.cluster, load_balancer=None))
+    assert not [path for path in node_files(without, site.server("node1"), "key") if "kiban-lb" in path]
 
 
 def test_other_sites_have_no_routing_daemon(checkout: Path) -> None:
@@ -89,6 +100,26 @@ def without_switch_asn(data: dict[str, Any]) -> None:
     del data["racks"][0]["switches"][1]["asn"]
 
 
+def without_pools(data: dict[str, Any]) -> None:
+    data["cluster"]["load_balancer"]["pools"] = []
+
+
+def with_a_bond(data: dict[str, Any]) -> None:
+    data["profiles"]["compute"]["network"] = {"mode": "active-backup"}
+
+
+def with_the_api_in_a_pool(data: dict[str, Any]) -> None:
+    data["cluster"]["load_balancer"]["pools"] = ["198.51.0.0/16"]
+
+
+def with_the_speakers_number(data: dict[str, Any]) -> None:
+    data["racks"][1]["switches"][0]["asn"] = 4294967294
+
+
+def with_one_pool_in_another(data: dict[str, Any]) -> None:
+    data["cluster"]["load_balancer"]["pools"] += ["203.0.113.160/28"]
+
+
 def with_two_networks(data: dict[str, Any]) -> None:
     data["racks"][0]["servers"][0]["addresses"]["outside"] = "203.0.113.20"
 
@@ -100,6 +131,11 @@ def with_two_networks(data: dict[str, Any]) -> None:
         (without_gateway, "networks.node.gateway: missing; servers with network.mode bgp are installed through it"),
         (without_cables, "servers[0].cables: missing; the links of a server with network.mode bgp are its cables"),
         (without_switch_asn, "tor2 has no routed links to servers: os linux and an asn are needed"),
+        (without_pools, "cluster.load_balancer.pools: missing; metallb gives Services addresses of them"),
+        (with_a_bond, "metallb needs servers with routed links, which cp1 does not have"),
+        (with_the_api_in_a_pool, "pools[0]: 198.51.0.0/16 holds cluster.endpoint (198.51.100.11)"),
+        (with_the_speakers_number, "AS number 4294967294 is one that metallb speaks with on every server"),
+        (with_one_pool_in_another, "203.0.113.160/28 overlaps cluster.load_balancer.pools[0] (203.0.113.128/26)"),
         (with_two_networks, "a server with network.mode bgp is in the network node only"),
     ],
 )

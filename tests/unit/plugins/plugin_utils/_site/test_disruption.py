@@ -22,7 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption i
     admit,
     allowed,
     refusals,
-    waits,
+    waves,
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Server, Site
@@ -203,7 +203,7 @@ def test_a_run_takes_as_many_as_fit_and_says_why_not_the_others() -> None:
 def test_serial_counts_what_this_run_takes() -> None:
     of = site(limits={"workers": 10}, serial=1)
     taken, refused = admit(of, service(of, down=LOST), [("w2", "data"), ("w3", "data")])
-    assert taken == ("w2",) and "one run disrupts at most 1 servers of profile compute" in refused["w3"][0]
+    assert taken == ("w2",) and "at most 1 servers of profile compute go at once" in refused["w3"][0]
 
 
 def test_pods_of_servers_that_go_together_share_a_budget() -> None:
@@ -345,18 +345,20 @@ def test_what_is_admitted_never_breaks_a_limit(situation: tuple[Site, Service, l
 
 @settings(deadline=None, max_examples=200)
 @given(situations())
-def test_run_after_run_takes_all_who_only_wait(situation: tuple[Site, Service, list[tuple[str, str]]]) -> None:
-    """Each run takes somebody, as long as the servers of the run before are back; so it comes to an end."""
+def test_wave_after_wave_takes_all_who_only_wait(situation: tuple[Site, Service, list[tuple[str, str]]]) -> None:
     of, state, wanted = situation
     taken, refused = admit(of, state, wanted)
-    waiting = waits(of, state, wanted, refused)
-    assert all(refusals(of, state, name, level) for name, level in wanted if name not in {*taken, *waiting})
-    while waiting:
-        wanted = [(name, level) for name, level in wanted if name in waiting]
-        taken, refused = admit(of, state, wanted)
-        assert taken and not {*refused} - {*waiting}
-        waiting = waits(of, state, wanted, refused)
-        assert {*waiting} == {*refused}
+    found = waves(of, state, wanted, refused)
+    waiting = [name for wave in found for name in wave]
+    assert len(waiting) == len(set(waiting)) and {*waiting} <= {*refused}
+    levels = dict(wanted)
+    assert all(refusals(of, state, name, levels[name]) for name in levels if name not in {*taken, *waiting})
+    for number, wave in enumerate(found):
+        assert wave, "no wave is empty"
+        assert admit(of, state, [(name, levels[name]) for name in wave]) == (wave, {}), "a wave may go together"
+        later = [name for one in found[number + 1 :] for name in one]
+        for name in later:
+            assert refusals(of, state, name, levels[name], wave), "a wave is as large as the limits allow"
 
 
 @settings(deadline=None, max_examples=200)

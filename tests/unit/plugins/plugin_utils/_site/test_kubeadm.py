@@ -67,7 +67,7 @@ def test_init_registers_the_server_with_its_node_address(site: Any) -> None:
 @pytest.mark.parametrize(("resolvers", "forwards"), [((), False), (("192.0.2.53",), True)])
 def test_cluster_dns_forwards_only_where_the_site_has_resolvers(site: Any, resolvers: Any, forwards: bool) -> None:
     data = site_vars(replace(site, dns=resolvers))
-    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](data, MANIFEST))
+    objects = by_kind(FilterModule().filters()["cluster_manifests"](data, MANIFEST))
     config = objects["ConfigMap"]
     assert (config["metadata"]["namespace"], config["metadata"]["name"]) == ("kube-system", "coredns")
     assert ("forward . /etc/resolv.conf" in config["data"]["Corefile"]) is forwards
@@ -75,7 +75,7 @@ def test_cluster_dns_forwards_only_where_the_site_has_resolvers(site: Any, resol
 
 
 def test_cluster_dns_serves_at_the_address_that_kubelets_know(site: Any) -> None:
-    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](site_vars(site), MANIFEST))
+    objects = by_kind(FilterModule().filters()["cluster_manifests"](site_vars(site), MANIFEST))
     assert objects["Service"]["spec"]["clusterIP"] == "10.96.0.10"
     (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.k8s.io/coredns/coredns:v1.14.2"
@@ -86,13 +86,13 @@ def test_cluster_dns_serves_at_the_address_that_kubelets_know(site: Any) -> None
 
 def test_one_server_has_one_dns_server(site: Any) -> None:
     data = site_vars(replace(site, servers=site.servers[:1]))
-    objects = by_kind(FilterModule().filters()["cluster_dns_manifests"](data, MANIFEST))
+    objects = by_kind(FilterModule().filters()["cluster_manifests"](data, MANIFEST))
     assert objects["Deployment"]["spec"]["replicas"] == 1
 
 
 def test_a_bundle_without_coredns_is_named(site: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="no image coredns"):
-        FilterModule().filters()["cluster_dns_manifests"](site_vars(site), {"artifacts": []})
+        FilterModule().filters()["cluster_manifests"](site_vars(site), {"artifacts": []})
 
 
 def test_patches_are_for_the_probes_that_the_model_states(site: Any) -> None:

@@ -456,6 +456,12 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "missing",
         "firmware inventory",
     ),
+    "BIOS attribute of no value": (
+        [("profiles.compute.bios", {"ProcVirtualization": ["Enabled"]})],
+        "profiles.compute.bios.ProcVirtualization",
+        "a text or a whole number or true or false",
+        "",
+    ),
     # Drivers and versions
     "network driver": ([("cluster.sdn.driver", "bpg")], "cluster.sdn.driver", "'bpg' is not supported", "mean 'bgp'?"),
     "storage driver": (
@@ -463,6 +469,39 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "cluster.sds[0].driver",
         "'ceph' is not",
         "known: local",
+    ),
+    "NFS without a server": (
+        [("cluster.sds", [{"driver": "nfs", "export": "/srv/volumes"}])],
+        "cluster.sds[0].server",
+        "the driver 'nfs' needs it",
+        "server: node3",
+    ),
+    "NFS export that is no path": (
+        [("cluster.sds", [{"driver": "nfs", "server": "node1", "export": "srv"}])],
+        "cluster.sds[0].export",
+        "is not an absolute path",
+        "/srv/volumes",
+    ),
+    "volume group that is nowhere": (
+        [("cluster.sds", [{"driver": "lvm", "volume_group": "data"}])],
+        "cluster.sds[0].volume_group",
+        "no profile of a server has a pool 'data'",
+        "none to refer to",
+    ),
+    "volume group that is a file system": (
+        [
+            ("profiles.compute.storage", {"data": {"select": "`true`", "count": 1, "filesystem": "ext4"}}),
+            ("cluster.sds", [{"driver": "lvm", "volume_group": "data"}]),
+        ],
+        "cluster.sds[0].volume_group",
+        "the pool 'data' is one file system",
+        "leave its filesystem out",
+    ),
+    "option of another storage driver": (
+        [("cluster.sds", [{"driver": "local", "export": "/srv/volumes"}])],
+        "cluster.sds[0].export",
+        "the driver 'local' does not take it",
+        "no options",
     ),
     "storage driver twice": (
         [("cluster.sds", [{"driver": "local"}, {"driver": "local"}])],
@@ -699,6 +738,7 @@ FULL: list[tuple[str, Any]] = [
     ("profiles.compute.disks.data", {"select": "protocol == 'NVMe'", "count": 2}),
     ("profiles.compute.network", {"mode": "802.3ad"}),
     ("profiles.compute.serial", "25%"),
+    ("profiles.compute.bios", {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True}),
     ("profiles.compute.power_on_watts", 800),
     ("racks.0.power_on_watts", 4000),
     ("limits", {"rack_power_ons": 2, "max_unavailable": {"rack": 1, "profile_compute": "20%"}}),
@@ -707,7 +747,7 @@ FULL: list[tuple[str, Any]] = [
     (f"{WORKERS}.labels", {"example.net/a": "b"}),
     (f"{WORKERS}.taints", [{"key": "a", "effect": "NoExecute"}]),
     ("racks.1", {"name": "a02", "servers": [server("x", 90, bmc={"address": "192.0.2.90", "fingerprint": "AB" * 32})]}),
-    ("cluster.sds", [{"driver": "local"}]),
+    ("cluster.sds", [{"driver": "local"}, {"driver": "nfs", "server": "node1", "export": "/srv/volumes"}]),
     (
         "cluster.extra_args",
         {"etcd": {"a": "b"}, "kubelet_config": {"maxPods": 200, "nested": {"list": [1, 2.5, None]}}},
@@ -740,6 +780,7 @@ def test_server_vars() -> None:
             },
             "network": {"mode": "802.3ad", "members": ["en*", "eth*"]},
             "serial": "25%",
+            "bios": {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True},
             "power_on_watts": 800,
         },
         "bmc": {

@@ -16,9 +16,10 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes impo
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan, unfinished
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
+    Bios,
     BmcState,
     ClusterState,
     EtcdMember,
@@ -332,24 +333,66 @@ def test_what_does_not_disrupt_asks_nobody() -> None:
     assert acts(make_plan(site(), INTENT, state)) == [("host", "files")]
 
 
-def test_only_as_many_as_the_budget_allows_and_the_rest_later() -> None:
-    wide = site(reinstall="one", name="node[1:4]")
+def four(**options: Any) -> tuple[Any, Intent, SiteState]:
+    """Four workers, all of them to be installed again."""
+    wide = site(reinstall="one", name="node[1:4]", **options)
     names = [server.name for server in wide.with_role("worker")]
     hosts = {name: running(installed={"reinstall": "zero"}) for name in names}
     nodes = dict.fromkeys(["cp1", *names], NODES["node1"])
     state = SiteState(dict.fromkeys(names, ON), hosts, replace(CLUSTER, nodes=nodes))
-    plan = make_plan(wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state)
-    assert {change.server for change in plan.changes} == {"node1"}
-    assert [problem.server for problem in plan.problems] == ["node2", "node3", "node4"]
-    assert plan.waits == ("node2", "node3", "node4") == tuple(plan.to_dict()["waits"])
-    assert plan.problems[0].message.startswith("waits for servers that go first, left alone: at most 1 of 4")
-    assert plan.summary == "1 server to install, 3 to wait for another run, 0 in order"
+    return wide, replace(INTENT, files=dict.fromkeys(names, FILES)), state
+
+
+def test_only_as_many_as_the_budget_allows_and_the_rest_in_later_waves() -> None:
+    plan = make_plan(*four())
+    assert {change.server for change in plan.changes} == {"node1", "node2", "node3", "node4"}
+    assert plan.waves == (("node1",), ("node2",), ("node3",), ("node4",)) and not plan.problems
+    assert plan.to_dict()["todo"]["os"] == ["node1"]
+    assert plan.summary == "4 servers to install, in 4 waves, 0 in order"
+    assert "waves: node1, then node2, then node3, then node4" in plan.lines
     jsonschema.validate(plan.to_dict(), SCHEMA)
+
+
+def test_a_wave_goes_when_the_one_before_is_in_order() -> None:
+    of, intent, state = four()
+    state = replace(state, hosts={**state.hosts, "node1": running(installed={"reinstall": "one"})})
+    part = replace(state, hosts={name: state.hosts[name] for name in ("node1", "node2")})
+    plan = make_plan(of, intent, part)
+    assert unfinished(plan, part, ["node1"]) == []
+    wave = plan.of_wave(["node2"], [])
+    assert wave.servers == ("node2",) and ("os", "ramdisk") in acts(wave) and not wave.problems and not wave.waves
+
+
+@pytest.mark.parametrize(
+    ("host", "node", "text"),
+    [
+        (running(installed={"reinstall": "one"}), {"ready": False}, "the node node1 is not Ready"),
+        (SILENT, {}, "node1 has to be worked on (answer over SSH)"),
+        (running(installed={"reinstall": "one"}, local_mounts=()), {}, "node1 has to be worked on (data disks)"),
+        (running(), {}, "node1 has to be worked on (operating system)"),
+    ],
+)
+def test_no_wave_begins_while_the_one_before_is_not_in_order(host: HostState, node: dict[str, Any], text: str) -> None:
+    of, intent, state = four()
+    nodes = {**state.cluster.nodes, "node1": replace(NODES["node1"], **node)}
+    hosts = {"node1": host, "node2": state.hosts["node2"]}
+    part = replace(state, hosts=hosts, cluster=replace(CLUSTER, nodes=nodes))
+    plan = make_plan(of, intent, part)
+    wave = plan.of_wave(["node2"], unfinished(plan, part, ["node1"]))
+    assert not wave.changes and [one.server for one in wave.problems] == ["node2"]
+    assert text in unfinished(plan, part, ["node1"])[0]
+
+
+def test_who_would_have_to_wait_again_is_left_alone() -> None:
+    of, intent, state = four()
+    wave = make_plan(of, intent, state).of_wave(["node1", "node2"], [])
+    assert {change.server for change in wave.changes} == {"node1"}
+    assert [one.message for one in wave.problems] == ["is left alone: others of its wave have to go first. Run again"]
 
 
 def test_a_server_refused_for_another_reason_waits_for_nobody() -> None:
     plan = reinstalled(leases={"node1": "process 7"})
-    assert [problem.server for problem in plan.problems] == ["node1"] and plan.waits == ()
+    assert [problem.server for problem in plan.problems] == ["node1"] and plan.waves == ()
     assert plan.summary == "1 server left alone, 0 in order"
 
 
@@ -573,3 +616,79 @@ def test_a_missing_data_disk_is_told() -> None:
     loaded = replace(loaded, profiles={"compute": replace(profile, disks=two)})
     plan = make_plan(loaded, INTENT, SiteState({"node1": ON}, {"node1": running()}, CLUSTER))
     assert [notice.message for notice in plan.notices] == ["1 of 2 data disks are there"]
+
+
+WANTED = {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True}
+FACTORY = {"ProcVirtualization": "Disabled", "BootRetries": 3, "QuietBoot": True, "Other": "x"}
+WRONG = ("BIOS", "ProcVirtualization: Disabled", "ProcVirtualization: Enabled")
+
+
+def bios_plan(bios: Bios, host: HostState, power: str = "on", word: str | None = None, node: bool = True) -> Plan:
+    of = site(reinstall=word)
+    of = replace(of, profiles={name: replace(one, bios=WANTED) for name, one in of.profiles.items()})
+    cluster = CLUSTER if node else replace(CLUSTER, nodes={"cp1": NODES["cp1"]})
+    state = SiteState({"node1": BmcState(power=power, bios=bios)}, {"node1": host}, cluster)
+    return make_plan(of, INTENT, state)
+
+
+@pytest.mark.parametrize(
+    ("host", "power", "word", "node", "expected"),
+    [
+        # In service: it is restarted for them.
+        (running(), "on", None, True, [("hardware", "restart", "reboot")]),
+        # Otherwise the run restarts it anyway.
+        (running(), "on", "new", True, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
+        (RAMDISK, "on", None, False, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
+        (SILENT, "off", None, False, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
+        (SILENT, "off", None, True, [("hardware", "write", "none"), ("os", "disk", "none")]),
+        # Nobody knows what it is doing.
+        (SILENT, "on", None, True, [("os", "wait", "none")]),
+    ],
+)
+def test_bios_attributes_are_set_before_a_system_starts(
+    host: HostState, power: str, word: str | None, node: bool, expected: list[tuple[str, str, str]]
+) -> None:
+    plan = bios_plan(Bios(FACTORY), host, power, word, node)
+    assert [(c.stage, c.action, c.disruption) for c in plan.changes][: len(expected)] == expected
+    if expected[0][0] == "hardware":
+        assert (plan.changes[0].what, plan.changes[0].before, plan.changes[0].after) == WRONG
+    jsonschema.validate(plan.to_dict(), SCHEMA)
+    good = bios_plan(Bios({**FACTORY, **WANTED}), host, power, word, node)
+    assert all(change.stage != "hardware" for change in good.changes)
+    assert acts(good)[:1] == [("os", "inspect")] or host is not RAMDISK
+
+
+def test_bios_values_that_wait_for_a_reset_are_told_apart() -> None:
+    waiting = bios_plan(Bios(FACTORY, {"ProcVirtualization": "Enabled"}), running()).changes[0]
+    assert waiting.before == "ProcVirtualization: Disabled (Enabled after the next reset)"
+    assert (waiting.action, waiting.disruption) == ("restart", "reboot")
+    # In force, and somebody has asked for another: that is taken back, without a restart.
+    back = bios_plan(Bios({**FACTORY, **WANTED}, {"ProcVirtualization": "Disabled"}), running()).changes
+    assert [(c.action, c.disruption, c.before) for c in back] == [
+        ("write", "none", "ProcVirtualization: Enabled (Disabled after the next reset)")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bios", "text"),
+    [
+        (Bios(error="192.0.2.21: its system has no BIOS attributes"), "its system has no BIOS attributes"),
+        (Bios({"Other": "x"}), "has no attribute ProcVirtualization, BootRetries, QuietBoot"),
+    ],
+)
+def test_bios_attributes_that_cannot_be_compared_are_told(bios: Bios, text: str) -> None:
+    for host in (running(), RAMDISK, running(installed={"reinstall": "old"})):
+        plan = bios_plan(bios, host, word="new" if host.installed == {"reinstall": "old"} else None)
+        assert [text in notice.message for notice in plan.notices] == [True]
+        assert all(change.stage != "hardware" for change in plan.changes)
+
+
+def test_a_restart_for_the_bios_asks_whether_it_may_be_now() -> None:
+    web = PodBudget("shop/web", disruptions_allowed=0)
+    pods = {"node1": (Pod("shop/web-1", True, ("shop/web",)),)}
+    of = site()
+    of = replace(of, profiles={name: replace(one, bios=WANTED) for name, one in of.profiles.items()})
+    cluster = replace(CLUSTER, budgets=(web,), pods=pods)
+    state = SiteState({"node1": BmcState(power="on", bios=Bios(FACTORY))}, {"node1": running(files={})}, cluster)
+    plan = make_plan(of, INTENT, state)
+    assert not plan.changes and "shop/web allows 0 more" in plan.problems[0].message

@@ -22,6 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.service import depended_on
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES, node_labels, node_taints
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
+    Bios,
     BmcState,
     ClusterState,
     EtcdMember,
@@ -36,6 +37,7 @@ SCHEMA = json.loads(
 MEDIA, IMAGE, FILES = "http://192.0.2.2:8080/token/", "a" * 64, {"/etc/hosts": "2" * 64 + " 0644"}
 KUBELET = {"maxPods": 200, "cgroupDriver": "systemd"}
 UNITS = ("containerd.service", "kubelet.service", "systemd-networkd.service", "systemd-timesyncd.service")
+BIOS = {"Virtualization": "Enabled", "Retries": 3}
 TAINT = {"key": "example.net/a", "value": "b", "effect": "NoSchedule"}
 
 
@@ -64,7 +66,7 @@ def sites(draw: st.DrawFn) -> Site:
             "limits": {"max_unavailable": draw(st.sampled_from([{}, {"rack": 1}, {"workers": 3}, {"servers": "50%"}]))},
             "profiles": {
                 "data": {"disks": {"system": system, "data": data}, "serial": draw(st.sampled_from([None, 1, "50%"]))},
-                "plain": {"disks": {"system": system}},
+                "plain": {"disks": {"system": system}, "bios": draw(st.sampled_from([{}, BIOS]))},
             },
             "racks": [{"name": "a", "servers": servers[:cut]}, {"name": "b", "servers": servers[cut:]}],
             "cluster": {
@@ -122,6 +124,11 @@ def situations(draw: st.DrawFn) -> tuple[Site, Intent, SiteState]:
         BmcState,
         power=st.sampled_from(["on", "off", "powering_on"]),
         media=st.sampled_from([(), (MEDIA + "x.iso",), ("http://192.0.2.9/x.iso",)]),
+        bios=st.one_of(
+            st.builds(Bios, st.just(BIOS), st.sampled_from([{}, {"Retries": 4}])),
+            st.builds(Bios, st.just({**BIOS, "Virtualization": "Disabled"}), st.sampled_from([{}, BIOS])),
+            st.just(Bios(error="it shows no BIOS attributes")),
+        ),
         error=st.sampled_from([None, None, None, "unreachable"]),
     )
     nodes = {
@@ -159,8 +166,17 @@ def apply(site: Site, plan: Plan, state: SiteState) -> SiteState:
     for change in plan.changes:
         name, server = change.server, site.server(change.server)
         host = hosts[name]
-        if change.stage == "os":
-            bmcs[name] = replace(bmcs[name], power="on", media=())
+        if change.stage == "hardware":
+            bios = bmcs[name].bios
+            assert bios is not None
+            restarted = change.action == "restart"
+            bmcs[name] = replace(bmcs[name], bios=Bios({**bios.current, **BIOS} if restarted else bios.current, BIOS))
+        elif change.stage == "os":
+            bios = bmcs[name].bios
+            # With the reset comes into force what waits for one.
+            if bios is not None and change.action != "wait":
+                bios = replace(bios, current={**bios.current, **bios.pending}, pending={})
+            bmcs[name] = replace(bmcs[name], power="on", media=(), bios=bios)
             # What was only waited for, or powered on, is a system that was installed before.
             old = change.action in ("disk", "wait")
             hosts[name] = installed(server, joined=old and name in nodes)
@@ -211,6 +227,10 @@ def test_order_and_safety(situation: tuple[Site, Intent, SiteState]) -> None:
     changed, alone = {c.server for c in plan.changes}, {p.server for p in plan.problems}
     assert not changed & alone, "what is left alone is not changed"
     assert {*changed, *alone} <= {*plan.servers}
+    assert {*plan.later} <= changed
+    assert not {*plan.later} & {name for names in plan.to_dict()["todo"].values() for name in names}
+    for wave in plan.waves:
+        assert {*wave} <= {c.server for c in plan.changes if c.stage == "os" or c.disruption != "none"}
     for change in plan.changes:
         server, host, bmc = site.server(change.server), state.hosts[change.server], state.bmcs[change.server]
         if change.disruption == "data":
@@ -221,7 +241,10 @@ def test_order_and_safety(situation: tuple[Site, Intent, SiteState]) -> None:
             assert host.where or bmc.power == "off" or ours, "a silent, powered-on server is left as it is"
             if depended_on(server, state):
                 assert state.cluster.reachable, "unreadable is not absent"
-        if change.stage == "os":
+        if change.action == "restart":
+            assert host.where == "node" and bmc.error is None
+            assert state.cluster.reachable or not depended_on(server, state), "nobody knows what depends on it"
+        if change.stage == "os" or change.action == "restart":
             assert change.server not in state.leases, "two runs never boot one server"
     for server in site.servers:
         if state.hosts[server.name].where is None and state.bmcs[server.name].error:

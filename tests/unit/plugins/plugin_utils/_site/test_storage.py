@@ -60,7 +60,7 @@ def test_pools_come_back_in_the_normal_form() -> None:
         ({"select": "true", "cuont": 2}, "storage.fast.cuont: unknown key; did you mean 'count'?"),
         (changed(count=1), "storage.fast: raid1 needs 2 disks or more, not 1"),
         (changed(select="protocl == 'NVMe'"), "storage.fast.select: "),
-        (changed(filesystem="ext4"), "storage.fast: needs either volumes or a filesystem"),
+        (changed(filesystem="ext4"), "storage.fast: has either volumes or a filesystem"),
         (changed(volumes={"db": FAST["volumes"]["db"]}), "storage.fast.volumes.db: is thin: it needs a size"),
         (changed(volumes={"data": {"size": "20GB", "filesystem": "ext4"}}), "storage.fast.volumes.data.size: "),
         (changed(volumes={"a": {"filesystem": "ext4"}, "b": {}}), "storage.fast.volumes.b: takes all that is left"),

@@ -1,0 +1,47 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a site brings into its cluster besides storage: cluster DNS, network policies, load balancer."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._site.model import Site
+from . import cluster_dns, metallb, policies
+
+__all__ = ["artifacts", "images_of", "manifests", "unwanted"]
+
+
+def artifacts(site: Site) -> list[str]:
+    """Optional artifacts of the bundle that the site needs."""
+    provisioned = {sds.driver for sds in site.cluster.sds} & {"lvm", "nfs"}
+    return images_of(site)[1:] + (["volume-provisioner"] if provisioned else [])
+
+
+def images_of(site: Site) -> list[str]:
+    """Names of the images that C(manifests) needs."""
+    found = ["coredns"] + ([policies.IMAGE] if site.cluster.sdn.policies else [])
+    return found + (list(metallb.IMAGES) if site.cluster.load_balancer else [])
+
+
+def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every object. C(images): by what references nodes know the images, by name."""
+    found = cluster_dns.manifests(site, images["coredns"])
+    if site.cluster.sdn.policies:
+        found += policies.manifests(images[policies.IMAGE], site.cluster.endpoint)
+    if site.cluster.load_balancer:
+        found += metallb.manifests(site, images)
+    return found
+
+
+def unwanted(site: Site) -> list[dict[str, Any]]:
+    """Every object that C(manifests) would have if the model asked for more; its names count, not its content."""
+    found = [] if site.cluster.sdn.policies else policies.manifests("", site.cluster.endpoint)
+    if not site.cluster.load_balancer:
+        found += metallb.manifests(site, dict.fromkeys(metallb.IMAGES, ""))
+    return found

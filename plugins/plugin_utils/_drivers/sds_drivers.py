@@ -1,0 +1,20 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every storage driver by its name, with what it can do."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import sds_local, sds_lvm, sds_nfs
+from .sds import Capabilities
+
+__all__ = ["DRIVERS"]
+
+DRIVERS: Mapping[str, Capabilities] = {
+    can.driver: can for can in (sds_local.CAPABILITIES, sds_lvm.CAPABILITIES, sds_nfs.CAPABILITIES)
+}

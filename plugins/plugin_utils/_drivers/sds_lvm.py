@@ -1,0 +1,110 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The storage driver C(lvm): a volume is a logical volume of a volume group on the node where its pod runs."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._site.model import Site
+from .sds import PROVISIONER_RULES, WRITE, Capabilities, Parts, api_server, rule, storage_class
+
+__all__ = ["CAPABILITIES", "manifests", "nodes"]
+
+_NAMESPACE = "kiban-lvm"
+_NAME = "lvm-provisioner"
+_PARTS = Parts("kiban-lvm", _NAMESPACE)
+
+CAPABILITIES = Capabilities(
+    driver="lvm",
+    storage_class="kiban-lvm",
+    provisioner="lvm.kiban.baremetal",
+    access_modes=("ReadWriteOnce",),
+    moves=False,
+    size_enforced=True,
+    capacity_told=True,
+    expansion=True,
+    snapshots=False,
+    workload=("daemonset", _NAMESPACE, _NAME),
+)
+
+
+def _volume_group(site: Site) -> str:
+    return next(str(sds.volume_group) for sds in site.cluster.sds if sds.driver == CAPABILITIES.driver)
+
+
+def nodes(site: Site) -> list[str]:
+    """The servers whose profile makes the volume group."""
+    group = _volume_group(site)
+    return sorted(
+        server.name
+        for server in site.servers
+        if any(pool.name == group for pool in site.profiles[server.profile].storage)
+    )
+
+
+def manifests(
+    site: Site, image: str, pull_policy: str = "IfNotPresent", default_class: bool = True, api_port: int = 6443
+) -> list[dict[str, Any]]:
+    """Every object of the driver. C(image) is the reference by which nodes know the provisioner."""
+    cluster = [*PROVISIONER_RULES, rule("", ["persistentvolumeclaims/status"], ["patch"])]
+    own = [rule("storage.k8s.io", ["csistoragecapacities"], WRITE)]
+    # No CSI driver is there. This object has the scheduler look at the room that the provisioners tell.
+    looks = {"attachRequired": False, "podInfoOnMount": False, "storageCapacity": True}
+    return [
+        # It runs the node's own LVM, on the node's root.
+        _PARTS.own_namespace("privileged"),
+        *_PARTS.rights(_NAME, cluster, own),
+        _PARTS.object("storage.k8s.io/v1", "CSIDriver", CAPABILITIES.provisioner, namespaced=False, spec=looks),
+        _daemon_set(site, image, api_port, pull_policy),
+        storage_class(
+            _PARTS,
+            CAPABILITIES,
+            default_class,
+            volumeBindingMode="WaitForFirstConsumer",
+            parameters={"fsType": "ext4"},
+        ),
+    ]
+
+
+def _daemon_set(site: Site, image: str, api_port: int, pull_policy: str) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": _NAME}
+    container = {
+        "name": _NAME,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "args": [
+            "lvm",
+            "--node=$(NODE)",
+            f"--volume-group={_volume_group(site)}",
+            f"--class={CAPABILITIES.storage_class}",
+            f"--namespace={_NAMESPACE}",
+            "--root=/node",
+        ],
+        "env": [
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            *api_server(site.cluster.endpoint, api_port),
+        ],
+        "volumeMounts": [{"name": "node", "mountPath": "/node", "mountPropagation": "HostToContainer"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "securityContext": {"privileged": True},
+    }
+    expressions = [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes(site)}]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    pod = {
+        "serviceAccountName": _NAME,
+        "priorityClassName": "system-node-critical",
+        # LVM and udev agree by semaphores when a device is ready.
+        "hostIPC": True,
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [container],
+        "volumes": [{"name": "node", "hostPath": {"path": "/", "type": "Directory"}}],
+    }
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return _PARTS.object("apps/v1", "DaemonSet", _NAME, labels=labels, spec=spec)

@@ -1,0 +1,103 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module is private to the kiban.baremetal collection:
+# other collections must not use it, it can change at any time.
+
+"""Pods in VXLAN between the servers, for fabrics that know nothing of them: what FRR is told.
+
+BGP says which server has which range of pods, and nothing else (EVPN's IP prefix routes, RFC 9136). There is one VXLAN
+for all, and it serves the main routing table: the host, kube-proxy and pods see plain routes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from .._site.model import Server, Site
+from .config import Block
+from .intent import MARK
+from .linux import bfd_profile
+
+__all__ = [
+    "BRIDGE",
+    "OVERLAY_HEADERS",
+    "PORT",
+    "VNI",
+    "VXLAN",
+    "add_pods",
+    "add_sessions",
+    "add_what_is_told",
+    "host_address",
+    "only_overlay",
+    "pod_mtu",
+    "router_mac",
+]
+
+BRIDGE, VXLAN = "kiban-pods", "kiban-vxlan"
+VNI, PORT = 4097, 4789
+# Ethernet 14, IPv4 20, UDP 8, VXLAN 8 (RFC 7348).
+OVERLAY_HEADERS = 50
+# Of servers that have no AS number of their own: the last private ones (RFC 6996) but for two of _site/balancer.py.
+_ASN = 4294967292
+_NODES, _PODS = f"{MARK}-NODES", f"{MARK}-PODS"
+
+
+def pod_mtu(site: Site) -> int:
+    """Bytes of the largest packet of a pod."""
+    return site.networks["node"].mtu - (OVERLAY_HEADERS if site.cluster.sdn.overlay else 0)
+
+
+def host_address(server: Server) -> str:
+    """Of the server among the pods, and their gateway: so what answers the server comes by the overlay too."""
+    return str(ipaddress.ip_network(server.pod_cidr)[1])
+
+
+def router_mac(server: Server) -> str:
+    """Of the server in the overlay: a locally administered address that holds its IPv4 address.
+
+    Routes that name a server's own one are dropped by it, so that no two servers may have the same.
+    """
+    parts = ipaddress.IPv4Address(server.addresses["node"]).packed
+    return ":".join(["02", "00", *(f"{part:02x}" for part in parts)])
+
+
+def only_overlay(site: Site, server: Server) -> str:
+    """FRR's whole configuration, for version 8.4 or newer, of a server that speaks BGP with no switch."""
+    out = Block()
+    add_what_is_told(out, server)
+    bfd_profile(out, site.fabric.bfd_interval, site.fabric.bfd_multiplier)
+    bgp = out.under(f"router bgp {_ASN}", "exit")
+    bgp(f"bgp router-id {server.addresses['node']}")
+    add_sessions(bgp, site, server, internal=True)
+    add_pods(bgp.under("address-family ipv4 unicast", "exit-address-family"), server)
+    return str(out)
+
+
+def add_what_is_told(out: Block, server: Server) -> None:
+    """To the lines outside of C(router bgp): its own range and nothing else, whatever it hears from elsewhere."""
+    out(f"vni {VNI}", f"ip prefix-list {_PODS} seq 5 permit {server.pod_cidr}")
+    out.under(f"route-map {_PODS} permit 10", "exit")(f"match ip address prefix-list {_PODS}")
+
+
+def add_pods(family: Block, server: Server) -> None:
+    """To C(address-family ipv4 unicast): from there EVPN takes the range, and nobody else gets it."""
+    family(f"network {server.pod_cidr}", f"no neighbor {_NODES} activate")
+
+
+def add_sessions(bgp: Block, site: Site, server: Server, internal: bool) -> None:
+    """To C(router bgp): with control-plane servers, which pass on what they hear; of one of those, with all servers.
+
+    `internal` says that all servers have one AS number.
+    """
+    leads = "control_plane" in server.roles
+    bgp(f"neighbor {_NODES} peer-group", f"neighbor {_NODES} remote-as {'internal' if internal else 'external'}")
+    bgp("" if internal else f"neighbor {_NODES} ebgp-multihop 16")
+    bgp(f"neighbor {_NODES} update-source {server.addresses['node']}", f"neighbor {_NODES} timers connect 10")
+    bgp(f"neighbor {_NODES} bfd", f"neighbor {_NODES} bfd profile {MARK}")
+    others = site.servers if leads else site.with_role("control_plane")
+    bgp(*(f"neighbor {one.addresses['node']} peer-group {_NODES}" for one in others if one.name != server.name))
+    family = bgp.under("address-family l2vpn evpn", "exit-address-family")
+    family(f"neighbor {_NODES} activate", f"neighbor {_NODES} route-reflector-client" if internal and leads else "")
+    family("advertise-all-vni", f"advertise ipv4 unicast route-map {_PODS}")

@@ -1,0 +1,54 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server's BMC sets before a system starts: BIOS attributes, against the profile. Pure."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .changes import Change, View
+from .stages import HARDWARE
+from .state import BmcState
+
+__all__ = ["bios_notices", "hardware"]
+
+
+def hardware(view: View, bmc: BmcState, restart: bool) -> Iterator[Change]:
+    """What differs. C(restart): nothing else of the run restarts the server, so this has to."""
+    found, wanted = bmc.bios, view.site.profiles[view.server.profile].bios
+    if found is None:
+        return
+    later = [name for name in wanted if name in found.current and not _same(found.current[name], wanted[name])]
+    names = [name for name in wanted if name in later or not _same(found.pending.get(name, wanted[name]), wanted[name])]
+    if names:
+        before = ", ".join(
+            f"{name}: {found.current.get(name)}"
+            + (f" ({found.pending[name]} after the next reset)" if name in found.pending else "")
+            for name in names
+        )
+        after = ", ".join(f"{name}: {wanted[name]}" for name in names)
+        action, disruption = ("restart", "reboot") if restart and later else ("write", "none")
+        yield Change(view.server.name, HARDWARE, action, "BIOS", before, after, disruption)
+
+
+def bios_notices(view: View, bmc: BmcState) -> Iterator[str]:
+    """Why attributes of the profile are not compared."""
+    found, wanted = bmc.bios, view.site.profiles[view.server.profile].bios
+    if found is None:
+        return
+    if found.error:
+        yield f"its BIOS attributes can't be read, so the profile's are not compared: {found.error}"
+        return
+    unknown = [name for name in wanted if name not in found.current]
+    if unknown:
+        yield f"its BIOS has no attribute {', '.join(unknown)}; bmc_bios without attributes shows those that it has"
+
+
+def _same(have: Any, want: Any) -> bool:
+    """As bmc_bios compares: in the type that the attribute has."""
+    return str(have).lower() == str(want).lower() if isinstance(have, bool) else str(have) == str(want)

@@ -1,0 +1,205 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role verify asks to prove network policies and load balancer. Pure."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import netaddr  # type: ignore[import-untyped, unused-ignore]
+
+from ._verify import dial, two_sets
+
+__all__ = ["balancer_dials", "lost_node_figures", "lost_node_watch", "policy_steps"]
+
+# agnhost gives up after five seconds; a refused connection would be another error.
+_CUT_OFF = r'^\{"errors":\[".*([Tt]imeout|deadline exceeded)'
+
+
+def policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Policies to apply one after another, and what pods must and must not reach then.
+
+    C(pods) are those of the DaemonSets C(one) and C(two); policies select C(one) for what comes in, and C(two) for what
+    goes out. C(stranger) is a pod of another namespace. A step without policies is what must hold when all are gone.
+    """
+    sets, (here, there) = two_sets(pods)
+    server, far_server = sets["one"][here], sets["one"][there]
+    client, far_client = sets["two"][here], sets["two"][there]
+    namespace = server["metadata"]["namespace"]
+
+    def policy(name: str, group: str, **rules: Any) -> dict[str, Any]:
+        kinds = [kind.capitalize() for kind in ("ingress", "egress") if kind in rules]
+        return {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"podSelector": {"matchLabels": {"set": group}}, "policyTypes": kinds, **rules},
+        }
+
+    def ask(who: Mapping[str, Any], whom: Mapping[str, Any], through: bool, protocol: str = "http") -> dict[str, str]:
+        name = {id(stranger): "another namespace", id(client): "the same node", id(far_client): "another node"}
+        label = f"{protocol.upper()} from {name.get(id(who), 'a pod')}"
+        port = 8080 if protocol == "http" else 8081
+        found = dial(who, whom["status"]["podIP"], port, protocol, "hostname", [whom["metadata"]["name"]], label)
+        return found if through else {**found, "expect": _CUT_OFF, "label": f"{found['label']}, cut off"}
+
+    one, two = ([{"podSelector": {"matchLabels": {"set": group}}}] for group in ("one", "two"))
+    other = {"matchLabels": {"kubernetes.io/metadata.name": stranger["metadata"]["namespace"]}}
+    http = [{"port": 8080, "protocol": "TCP"}]
+    return [
+        {
+            "name": "deny",
+            "policies": [policy("deny", "one", ingress=[])],
+            "dials": [
+                ask(client, server, False),
+                ask(far_client, server, False),
+                ask(client, server, False, "udp"),
+                ask(stranger, far_server, False),
+                # What no policy selects is not touched.
+                ask(stranger, client, True),
+            ],
+        },
+        {
+            "name": "allow by label",
+            "policies": [policy("allow-label", "one", ingress=[{"from": two, "ports": http}])],
+            "dials": [
+                ask(client, server, True),
+                ask(far_client, server, True),
+                ask(client, server, False, "udp"),
+                ask(stranger, server, False),
+            ],
+        },
+        {
+            "name": "allow by namespace",
+            "policies": [policy("allow-namespace", "one", ingress=[{"from": [{"namespaceSelector": other}]}])],
+            "dials": [ask(stranger, server, True), ask(stranger, far_server, True), ask(client, server, False, "udp")],
+        },
+        {
+            "name": "egress",
+            "policies": [policy("egress", "two", egress=[{"to": one, "ports": http}])],
+            "dials": [
+                ask(client, server, True),
+                ask(client, far_server, True),
+                ask(client, far_client, False),
+                ask(client, stranger, False),
+                ask(stranger, client, True),
+            ],
+        },
+        {
+            "name": "none",
+            "policies": [],
+            "dials": [
+                ask(client, server, True),
+                ask(client, server, True, "udp"),
+                ask(stranger, far_server, True),
+                ask(client, far_client, True),
+            ],
+        },
+    ]
+
+
+def balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], outside: str) -> list[dict[str, str]]:
+    """What to ask of the Services C(sdn-balanced) and C(sdn-balanced-local) from outside, and the right answers.
+
+    ValueError where a Service has no address, or one that is in no pool.
+    """
+    known = {service["metadata"]["name"]: service for service in services}
+    address = {name: _address_of(known[name], pools) for name in ("sdn-balanced", "sdn-balanced-local")}
+    return [
+        {
+            "url": f"http://{address['sdn-balanced']}/hostname",
+            "expect": "^sdn-(one|two)-",
+            "label": f"{address['sdn-balanced']}, by every node",
+        },
+        {
+            "url": f"http://{address['sdn-balanced-local']}/clientip",
+            "expect": f"^{re.escape(outside)}:[0-9]+$",
+            "label": f"{address['sdn-balanced-local']}, by nodes with a pod of it, source address kept",
+        },
+    ]
+
+
+def _address_of(service: Mapping[str, Any], pools: Sequence[str]) -> str:
+    name = service["metadata"]["name"]
+    given = (((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}])[0].get("ip")
+    if not given:
+        raise ValueError(f"Service {name} has no address")
+    if not any(netaddr.IPAddress(given) in netaddr.IPNetwork(pool) for pool in pools):
+        raise ValueError(f"Service {name} has the address {given}, which is in none of the pools {', '.join(pools)}")
+    return str(given)
+
+
+def lost_node_watch(
+    pods: Sequence[Mapping[str, Any]], node: str, balanced: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """Whom to ask while a node is lost: a pod on it, one on another node, and a balanced Service if there is one.
+
+    ValueError where there are not two pods on each of two nodes.
+    """
+    sets, nodes = two_sets(pods)
+    other = next(name for name in nodes if name != node)
+    targets = [sets["two"][name]["status"]["podIP"] for name in (node, other)]
+    local = [one for one in balanced if one["metadata"]["name"] == "sdn-balanced-local"]
+    found = [f"{target}:8080" for target in targets]
+    return found + [f"{one['status']['loadBalancer']['ingress'][0]['ip']}:80" for one in local]
+
+
+def lost_node_figures(
+    told: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str], pod_cidr: str
+) -> dict[str, Any]:
+    """What C(watch.py) and C(ip monitor) of the switches saw of a lost node, as figures, lines and problems.
+
+    Times are seconds since the last answer of the node. C(routes): by switch, what its kernel said of its routes, with
+    times in UTC. FRR alone announces C(pod_cidr) of the node, without anything of the cluster.
+    """
+    gone = told["lost"].get("last_ok")
+    if gone is None or told["lost"]["last_lost"] is None or told["lost"]["last_lost"] < gone:
+        return {"figures": {}, "lines": [], "problems": ["the worker never stopped to answer, so nothing was measured"]}
+    figures: dict[str, Any] = {
+        "held_requests": told["held"]["requests"],
+        "held_lost": told["held"]["lost"],
+        "held_longest_gap_ms": told["held"]["longest_gap_ms"],
+        "other_requests": told["other"]["requests"],
+        "other_lost": told["other"]["lost"],
+    }
+    lines = [
+        f"a connection to the other worker went on, {told['held']['requests']} requests, "
+        f"longest gap {told['held']['longest_gap_ms']} ms; {told['other']['requests']} new ones were answered"
+    ]
+    withdrawn = [at for text in routes.values() for at in _withdrawn(text, pod_cidr) if at > gone - 1]
+    if withdrawn:
+        figures["route_seconds"] = round(max(withdrawn) - gone, 1)
+        lines.append(f"its pods' route left the last switch after {figures['route_seconds']} s (FRR alone)")
+    if "balanced" in told:
+        balanced = told["balanced"]
+        last = balanced["last_lost"] or gone
+        figures |= {
+            "balanced_requests": balanced["requests"],
+            "balanced_lost": balanced["lost"],
+            "balanced_seconds": round(max(0.0, last - gone), 1),
+        }
+        lines.append(
+            f"of {balanced['requests']} requests to a balanced Service {balanced['lost']} were lost, "
+            f"the last one {figures['balanced_seconds']} s after the worker's last answer"
+        )
+    problems = [
+        f"{told[what]['lost']} of {told[what]['requests']} requests to the other worker {how} were lost"
+        for what, how in (("held", "on one connection"), ("other", "by new connections"))
+        if told[what]["lost"]
+    ]
+    return {"figures": figures, "lines": lines, "problems": problems}
+
+
+def _withdrawn(text: str, prefix: str) -> Iterator[float]:
+    """When routes to a prefix were deleted, as seconds since 1970, from C(ip -ts -oneline monitor route) in UTC."""
+    for line in text.splitlines():
+        found = re.match(rf"\[([0-9T:.-]+)\] *Deleted {re.escape(prefix)} ", line)
+        if found:
+            yield datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,103 @@
+// Copyright: Contributors to the kiban.baremetal project
+// GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Volume-provisioner makes and removes the volumes of the storage drivers nfs and lvm. What it makes are
+// PersistentVolumes of the kinds nfs and local, which the kubelet mounts by itself: no node needs a CSI driver, and
+// volumes that are mounted do not depend on this program.
+//
+//	volume-provisioner nfs  one for the cluster: a directory of an NFS export for each claim
+//	volume-provisioner lvm  one on each node that has the volume group: a logical volume for each claim
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v11/controller"
+)
+
+const (
+	nfsName = "nfs.kiban.baremetal"
+	lvmName = "lvm.kiban.baremetal"
+)
+
+func main() {
+	if err := run(os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "volume-provisioner:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) < 2 {
+		return fmt.Errorf("usage: volume-provisioner nfs|lvm [options]")
+	}
+	flags := flag.NewFlagSet(args[1], flag.ExitOnError)
+	kubeconfig := flags.String("kubeconfig", "", "outside a cluster, the file with the way to the API server")
+	server := flags.String("server", "", "nfs: address of the server")
+	export := flags.String("export", "", "nfs: path of the export on the server")
+	root := flags.String("root", "/export", "nfs: where the export is mounted here; lvm: where the node's / is")
+	node := flags.String("node", "", "lvm: name of this node")
+	group := flags.String("volume-group", "", "lvm: name of the volume group")
+	class := flags.String("class", "", "lvm: storage class whose capacity is told")
+	namespace := flags.String("namespace", "", "lvm: where the capacity is told")
+	if err := flags.Parse(args[2:]); err != nil {
+		return err
+	}
+	config, err := access(*kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(klog.NewContext(context.Background(), klog.Background()), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	switch args[1] {
+	case "nfs":
+		if *server == "" || *export == "" {
+			return fmt.Errorf("nfs needs --server and --export")
+		}
+		provision(ctx, client, nfsName, &nfs{server: *server, export: *export, root: *root})
+	case "lvm":
+		if *node == "" || *group == "" || *class == "" || *namespace == "" {
+			return fmt.Errorf("lvm needs --node, --volume-group, --class and --namespace")
+		}
+		volumes := newLVM(client, tools{root: *root, group: *group}, *node, *class, *namespace)
+		go volumes.tellCapacity(ctx)
+		go volumes.watchClaims(ctx)
+		provision(ctx, client, lvmName, volumes)
+	default:
+		return fmt.Errorf("there is no driver %q: nfs or lvm", args[1])
+	}
+	return nil
+}
+
+func access(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	return rest.InClusterConfig()
+}
+
+// provision serves the claims of one driver until ctx ends. There is one process for each volume, by the driver's
+// deployment: no leader is elected.
+func provision(ctx context.Context, client kubernetes.Interface, name string, driver controller.Provisioner) {
+	controller.NewProvisionController(
+		ctx, client, name, driver,
+		controller.LeaderElection(false),
+		// A claim that cannot be served now may be later: room is made, an export comes back.
+		controller.FailedProvisionThreshold(0),
+		controller.FailedDeleteThreshold(0),
+	).Run(ctx)
+}

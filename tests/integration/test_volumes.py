@@ -1,0 +1,231 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program volume-provisioner, compiled from the bundle's recipe, against a real API server and scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
+
+RunModule = Callable[..., dict[str, Any]]
+
+pytestmark = pytest.mark.slow
+
+SITE = load_site(yaml.safe_load((CHECKOUT / "inventories/lab-storage/site.yml").read_text()))
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("go"):
+        pytest.skip("there is no go command")
+    made = tmp_path_factory.mktemp("program") / "volume-provisioner"
+    env = os.environ | {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
+    source = CHECKOUT / "roles/bundle/files/go/volume-provisioner"
+    subprocess.run(["go", "build", "-o", str(made), "."], cwd=source, env=env, check=True)
+    return made
+
+
+@contextmanager
+def running(log: Path, *argv: str | Path, **env: str) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(list(map(str, argv)), stdout=output, stderr=output, env=os.environ | env)
+    try:
+        yield
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+
+
+def until(look: Callable[[], Any], wanted: Callable[[Any], bool], log: Path, seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if wanted(found):
+            return found
+        assert time.monotonic() < end, f"{found}\n{log.read_text()[-3000:]}"
+        time.sleep(0.3)
+
+
+def get(cluster: Cluster, *args: str) -> Any:
+    return json.loads(cluster.run("get", *args, "--output=json", "--ignore-not-found") or "null")
+
+
+def claim(name: str, storage_class: str, size: str, mode: str = "ReadWriteOnce") -> dict[str, Any]:
+    spec = {"accessModes": [mode], "storageClassName": storage_class, "resources": {"requests": {"storage": size}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": spec,
+    }
+
+
+def test_nfs(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
+    """A claim gets a directory, and takes it along; what is not ours is left alone."""
+    export, log = tmp_path / "export", tmp_path / "log"
+    export.mkdir()
+    (export / "of-others").mkdir()
+    applied = sds_nfs.manifests(SITE, "volume-provisioner:x")
+    run_module(kube_apply, manifests=applied, **cluster.options)
+    assert run_module(kube_apply, manifests=applied, **cluster.options)["changed"] is False
+    command = [program, "nfs", f"--kubeconfig={cluster.kubeconfig}", "--server=198.51.100.22", "--export=/srv/volumes"]
+
+    with running(log, *command, f"--root={export}"):
+        wanted = [claim("shared", "kiban-nfs", "1Mi", "ReadWriteMany"), claim("huge", "kiban-nfs", "1Pi")]
+        run_module(kube_apply, manifests=wanted, **cluster.options)
+        bound = until(lambda: get(cluster, "pvc", "shared"), lambda found: found["status"].get("phase") == "Bound", log)
+        name = bound["spec"]["volumeName"]
+        volume = get(cluster, "pv", name)["spec"]
+        assert volume["nfs"] == {"server": "198.51.100.22", "path": f"/srv/volumes/{name}"}
+        assert volume["mountOptions"] == ["nfsvers=4.2", "hard"]
+        assert (export / name).stat().st_mode & 0o777 == 0o777
+        (export / name / "data").write_text("x")
+        until(
+            lambda: cluster.run("get", "events", "--output=json"),
+            lambda text: "1Pi is asked for and 198.51.100.22:/srv/volumes has" in text,
+            log,
+        )
+        assert get(cluster, "pvc", "huge")["status"]["phase"] == "Pending"
+        run_module(kube_apply, manifests=wanted, state="absent", **cluster.options)
+        until(lambda: get(cluster, "pv", name), lambda found: found is None, log)
+    assert [path.name for path in export.iterdir()] == ["of-others"]
+
+
+MIB = 1 << 20
+
+
+def node(name: str) -> dict[str, Any]:
+    labels = {"kubernetes.io/hostname": name}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+
+
+def pod(name: str, on: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": on},
+            "tolerations": [{"operator": "Exists"}],
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "x", "image": "x", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": name}}],
+        },
+    }
+
+
+class Group:
+    """A volume group that exists in a file, with commands that work on it."""
+
+    def __init__(self, folder: Path, extents: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.write({"name": "fast", "extents": extents, "volumes": {}})
+        shutil.copy(CHECKOUT / "tests/integration/fake_lvm.py", folder / "fake_lvm.py")
+        for name in ("vgs", "lvs", "lvcreate", "lvextend", "lvchange", "lvremove"):
+            shutil.copy(folder / "fake_lvm.py", folder / name)
+            (folder / name).chmod(0o755)
+
+    def write(self, state: dict[str, Any]) -> None:
+        (self.folder / "lvm.json").write_text(json.dumps(state))
+
+    @property
+    def volumes(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "lvm.json").read_text())["volumes"])
+
+
+def test_lvm(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
+    """Told capacity decides where pods go; volumes grow with their claims and end with them."""
+    group, log = Group(tmp_path / "bin", 25), tmp_path / "log"
+    applied = sds_lvm.manifests(SITE, "volume-provisioner:x", default_class=False)
+    run_module(kube_apply, manifests=applied, **cluster.options)
+    assert run_module(kube_apply, manifests=applied, **cluster.options)["changed"] is False
+    run_module(kube_apply, manifests=[node("n1"), node("n2")], **cluster.options)
+    # No kubelet keeps them Ready and says how many pods they take.
+    for name in ("n1", "n2"):
+        status = {"status": {"allocatable": {"pods": "10"}, "capacity": {"pods": "10"}}}
+        cluster.run("patch", "node", name, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+    command = [program, "lvm", f"--kubeconfig={cluster.kubeconfig}", "--node=n1", "--volume-group=fast"]
+    options = ["--class=kiban-lvm", "--namespace=kiban-lvm", "--root=/"]
+
+    def told() -> str:
+        found = get(cluster, "csistoragecapacity", "lvm-n1", "--namespace=kiban-lvm")
+        return str(found and found["capacity"])
+
+    with running(log, *command, *options, PATH=f"{group.folder}:{os.environ['PATH']}"):
+        until(told, lambda room: room == "100Mi", log)
+        wanted = [
+            claim(name, "kiban-lvm", size) for name, size in (("here", "30Mi"), ("away", "30Mi"), ("big", "96Mi"))
+        ]
+        pods = [pod("here", "n1"), pod("away", "n2"), pod("big", "n1")]
+        run_module(kube_apply, manifests=[*wanted[:1], *pods[:1]], **cluster.options)
+        bound = until(lambda: get(cluster, "pvc", "here"), lambda found: found["status"].get("phase") == "Bound", log)
+        name = bound["spec"]["volumeName"]
+        volume = get(cluster, "pv", name)["spec"]
+        assert volume["local"] == {"path": f"/dev/fast/{name}", "fsType": "ext4"}
+        assert volume["capacity"] == {"storage": "32Mi"}, "whole extents"
+        assert group.volumes == {name: {"extents": 8, "tags": ["kiban-volume"]}}
+        until(told, lambda room: room == "68Mi", log)
+
+        # One has no room on its node, the other node has no volume group.
+        run_module(kube_apply, manifests=[*wanted[1:], *pods[1:]], **cluster.options)
+        for each in ("big", "away"):
+            until(
+                lambda each=each: cluster.run("get", "pod", each, "--output=json"),
+                lambda text: "enough free storage" in text,
+                log,
+            )
+
+        wanted[0]["spec"]["resources"]["requests"]["storage"] = "62Mi"
+        run_module(kube_apply, manifests=wanted[:1], **cluster.options)
+        grown = until(lambda: get(cluster, "pvc", "here"), lambda found: "allocatedResources" in found["status"], log)
+        assert grown["status"]["allocatedResources"] == {"storage": "64Mi"}
+        assert grown["status"]["allocatedResourceStatuses"] == {"storage": "NodeResizePending"}
+        assert group.volumes[name]["extents"] == 16
+        assert get(cluster, "pv", name)["spec"]["capacity"] == {"storage": "64Mi"}
+        until(told, lambda room: room == "36Mi", log)
+
+        # There is no kubelet to say that they have ended.
+        cluster.run("delete", "pod", "here", "away", "big", "--force", "--grace-period=0")
+        run_module(kube_apply, manifests=wanted, state="absent", **cluster.options)
+        until(lambda: get(cluster, "pv", name), lambda found: found is None, log)
+        assert group.volumes == {}
+        until(told, lambda room: room == "100Mi", log)
+
+
+def test_a_volume_that_was_cut_off_is_made_again_and_others_are_left_alone(
+    cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path
+) -> None:
+    group, log = Group(tmp_path / "bin", 25), tmp_path / "log"
+    run_module(kube_apply, manifests=sds_lvm.manifests(SITE, "x:y", default_class=False), **cluster.options)
+    run_module(kube_apply, manifests=[node("n3"), claim("again", "kiban-lvm", "8Mi")], **cluster.options)
+    uid = get(cluster, "pvc", "again")["metadata"]["uid"]
+    left = {"extents": 5, "tags": ["kiban-new"]}
+    others = {"extents": 3, "tags": []}
+    group.write({"name": "fast", "extents": 25, "volumes": {f"pvc-{uid}": left, "theirs": others}})
+    chosen = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n3"}}}
+    cluster.run("patch", "pvc", "again", "--type=merge", f"--patch={json.dumps(chosen)}")
+    command = [program, "lvm", f"--kubeconfig={cluster.kubeconfig}", "--node=n3", "--volume-group=fast"]
+    options = ["--class=kiban-lvm", "--namespace=kiban-lvm", "--root=/"]
+    with running(log, *command, *options, PATH=f"{group.folder}:{os.environ['PATH']}"):
+        until(lambda: get(cluster, "pvc", "again"), lambda found: found["status"].get("phase") == "Bound", log)
+        assert group.volumes == {f"pvc-{uid}": {"extents": 2, "tags": ["kiban-volume"]}, "theirs": others}
+        run_module(kube_apply, manifests=[claim("again", "kiban-lvm", "8Mi")], state="absent", **cluster.options)
+        until(lambda: group.volumes, lambda found: found == {"theirs": others}, log)

@@ -1,0 +1,41 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import DRIVERS
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.shape import schema
+from ansible_collections.kiban.baremetal.tests.docs.storage_drivers import PAGE, page
+
+CHECKOUT = Path(__file__).resolve().parents[5]
+
+
+def test_the_site_model_knows_the_same_drivers() -> None:
+    known = schema()["properties"]["cluster"]["properties"]["sds"]["items"]["properties"]["driver"]["enum"]
+    assert sorted(DRIVERS) == sorted(known)
+
+
+@pytest.mark.parametrize("name", sorted(DRIVERS))
+def test_each_driver_is_a_role_with_the_contract(name: str) -> None:
+    tasks = CHECKOUT / f"roles/sds_{name}/tasks"
+    assert {"main.yml", "wait.yml", "remove.yml"} <= {path.name for path in tasks.iterdir()}
+    assert DRIVERS[name].storage_class == f"kiban-{name}"
+
+
+def test_checks_that_depend_on_a_capability_name_one_that_exists() -> None:
+    checks = yaml.safe_load((CHECKOUT / "roles/verify/vars/main.yml").read_text())["_verify_every_check"]
+    words = {word for check in checks for word in check["wants"]}
+    words -= {"contract", "power", "rack", "NetworkPolicy", "LoadBalancer"}
+    assert words == {"many", "size_enforced", "capacity_told", "expansion", "measured"}
+    files = {path.name for path in (CHECKOUT / "roles/verify/tasks/checks").iterdir()}
+    assert {check["tasks"] for check in checks} <= files
+
+
+def test_the_page_has_the_table_of_the_drivers() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text) == text, "run python -m tests.docs.storage_drivers"

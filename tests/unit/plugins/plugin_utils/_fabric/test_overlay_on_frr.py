@@ -1,0 +1,299 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pods of servers that have an overlay, with the rendered files: systemd-networkd makes the devices, FRR the routes.
+
+Once on a segment whose switch knows no pods, once on two switches and a spine with routed links.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files, router_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.cables import cables
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import BRIDGE, host_address, pod_mtu
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import lab_with_two_control_planes
+from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import Host, missing_networkd
+from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
+    PATH,
+    Bench,
+    Router,
+    Space,
+    configure,
+    eventually,
+    missing,
+)
+
+WHY = missing("ethtool") or missing_networkd()
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
+
+NODES = ("cp1", "cp2", "node1", "node2")
+NFT = shutil.which("nft", path=os.environ.get("PATH", "") + ":" + PATH)
+
+
+class Node(Router, Host):
+    """A server: systemd-networkd and FRR."""
+
+
+def address(site: Site, name: str) -> str:
+    return site.server(name).addresses["node"]
+
+
+def pod(site: Site, name: str) -> str:
+    return re.sub(r"0/24$", "5", site.server(name).pod_cidr)
+
+
+def install(bench: Bench, site: Site, name: str) -> None:
+    """What a server is after its installation; its ports are there already. One pod, with a link as C(ptp) makes it."""
+    node, server = bench.spaces[name], site.server(name)
+    assert isinstance(node, Node)
+    for path, content in networkd_files(site, server).items():
+        # This kernel may have no bonds: a port has the bond's name.
+        if "10-bond0" not in path and "members" not in path:
+            node.run("mkdir", "-p", str(Path(path).parent))
+            node.run("sh", "-c", f"cat > {path} <<'EOF'\n{content}EOF")
+    node.run("systemctl", "restart", "systemd-networkd.service")
+    frr = router_files(site, server)
+    configure(node, frr["/etc/frr/frr.conf"].split("\n", 2)[2])
+    if NFT:
+        (node.directory / "pods.nft").write_text(frr["/etc/kiban/pods.nft"])
+        for _twice in range(2):
+            node.run(NFT, "-f", node.directory / "pods.nft")
+    inside = bench.add(Space, f"{name}-pod")
+    bench.wire(name, "vpod", f"{name}-pod", "eth0")
+    gateway = host_address(server)
+    for where, what in ((node, "vpod"), (inside, "eth0")):
+        where.run("ip", "link", "set", what, "mtu", pod_mtu(site))
+    node.run("ip", "address", "add", f"{gateway}/32", "dev", "vpod")
+    node.run("ip", "route", "add", f"{pod(site, name)}/32", "dev", "vpod")
+    inside.run("ip", "address", "add", f"{pod(site, name)}/32", "dev", "eth0")
+    inside.run("ip", "route", "add", gateway, "dev", "eth0")
+    inside.run("ip", "route", "add", "default", "via", gateway, "src", pod(site, name))
+
+
+@contextmanager
+def bench_of(names: Iterable[str], switches: Iterable[str] = ()) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="kfab") as directory:
+        bench = Bench(Path(directory))
+        try:
+            for name in names:
+                bench.add(Node, name)
+            for name in switches:
+                bench.add(Router, name).run("sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
+            yield bench
+        finally:
+            bench.close()
+
+
+@pytest.fixture(scope="class")
+def segment(checkout: Path) -> Iterator[SimpleNamespace]:
+    site = lab_with_two_control_planes(checkout, "lab", sdn={"overlay": "vxlan"})
+    with bench_of(NODES) as bench:
+        switch = bench.add(Space, "switch")
+        switch.run("ip", "link", "add", "br0", "type", "bridge")
+        switch.run("ip", "link", "set", "br0", "up")
+        switch.run("ip", "address", "add", "198.51.100.1/24", "dev", "br0")
+        for name in NODES:
+            bench.wire(name, "bond0", "switch", f"w-{name}")
+            switch.run("ip", "link", "set", f"w-{name}", "master", "br0")
+            install(bench, site, name)
+        yield SimpleNamespace(site=site, bench=bench, **bench.spaces)
+
+
+@pytest.fixture(scope="class")
+def fabric(checkout: Path) -> Iterator[SimpleNamespace]:
+    site = lab_with_two_control_planes(checkout, "lab-fabric", sdn={"overlay": "vxlan"})
+    switches = [switch.name for switch in site.switches]
+    with bench_of(NODES, switches) as bench:
+        for cable in cables(site):
+            bench.wire(cable.near.device, cable.near.port, cable.far.device, cable.far.port)
+        for name, intent in intents(site).items():
+            configure(bench.spaces[name], render("linux", intent).text)  # type: ignore[arg-type]
+        for name in NODES:
+            install(bench, site, name)
+        yield SimpleNamespace(site=site, bench=bench, **bench.spaces)
+
+
+def routes(space: Space, prefix: str) -> list[dict[str, Any]]:
+    told = json.loads(space.run("ip", "-json", "route", "show", prefix) or "[]")
+    return [route for route in told if route.get("protocol") == "bgp"]
+
+
+def ways(space: Space, prefix: str) -> int:
+    return sum(len(route.get("nexthops", [0])) for route in routes(space, prefix))
+
+
+def knows(space: Space, prefix: str) -> bool:
+    """The way leads into the overlay."""
+    return [route.get("dev") for route in routes(space, prefix)] == [BRIDGE]
+
+
+def settled(rack: SimpleNamespace) -> None:
+    for name in NODES:
+        for other in NODES:
+            if name != other:
+                space = rack.bench.spaces[name]
+                eventually(lambda s=space, o=other: knows(s, rack.site.server(o).pod_cidr), 60)  # type: ignore[misc]
+
+
+# Echo requests that must not be cut: target, bytes without headers, count. Answered by the kernel of whoever has it.
+_PING = """\
+import os, socket, struct, sys, time
+target, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.setsockopt(socket.IPPROTO_IP, 10, 2)
+s.settimeout(3)
+for number in range(count):
+    data = struct.pack('!BBHHH', 8, 0, 0, os.getpid() & 65535, number) + b'x' * size
+    words = struct.unpack(f'!{(len(data) + 1) // 2}H', data + b'\\0' * (len(data) % 2))
+    total = sum(words)
+    total = (total & 65535) + (total >> 16)
+    total = (total & 65535) + (total >> 16)
+    s.sendto(data[:2] + struct.pack('!H', ~total & 65535) + data[4:], (target, 0))
+    while True:
+        got = s.recv(65535)[20:]
+        if got[0] == 0 and got[4:8] == data[4:8]:
+            break
+print('answered', len(got) - 8)
+"""
+
+
+def pings(rack: SimpleNamespace, place: str, target: str, size: int = 56, count: int = 2) -> bool:
+    argv = [sys.executable, "-c", _PING, target, size, count]
+    return f"answered {size}" in rack.bench.spaces[place].run(*argv, check=False)
+
+
+# The source of each IPv4 packet that comes by a port of the switch, except for BFD and BGP themselves.
+_LISTEN = """\
+import socket, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind((sys.argv[1], 0))
+s.settimeout(0.2)
+end, seen = time.monotonic() + float(sys.argv[2]), set()
+print('listening', flush=True)
+while time.monotonic() < end:
+    try:
+        frame = s.recv(2048)
+    except TimeoutError:
+        continue
+    if frame[12:14] == b'\\x08\\x00':
+        seen.add(socket.inet_ntoa(frame[26:30]))
+print(' '.join(sorted(seen)))
+"""
+
+
+class TestSegment:
+    def test_pods_of_a_segment_reach_each_other(self, segment: SimpleNamespace) -> None:
+        settled(segment)
+        full = pod_mtu(segment.site) - 28
+        assert full == 1422
+        for place, other in (("node1", "node2"), ("node2", "node1"), ("cp1", "node2"), ("node1", "cp2")):
+            assert pings(segment, f"{place}-pod", pod(segment.site, other), full)
+            # A server itself, as the API server to a webhook.
+            assert pings(segment, place, pod(segment.site, other))
+        assert not pings(segment, "node1-pod", pod(segment.site, "node2"), full + 1)
+
+    def test_the_switch_sees_servers_only(self, segment: SimpleNamespace) -> None:
+        settled(segment)
+        argv = segment.switch.argv(sys.executable, "-c", _LISTEN, "w-node1", 3)
+        listener = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert listener.stdout is not None
+        listener.stdout.readline()
+        assert pings(segment, "node1-pod", pod(segment.site, "node2"))
+        assert pings(segment, "node1", pod(segment.site, "node2"))
+        assert pings(segment, "node2", pod(segment.site, "node1"))
+        seen = listener.stdout.read().split()
+        listener.wait()
+        assert {address(segment.site, "node1"), address(segment.site, "node2")} <= set(seen)
+        assert not [one for one in seen if one.startswith("10.")]
+
+    @pytest.mark.skipif(not NFT, reason="not installed: nft")
+    def test_outside_sees_the_server_and_not_the_pod(self, segment: SimpleNamespace) -> None:
+        code = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('198.51.100.1', 7007));"
+            "s.settimeout(20); print('ready', flush=True); data, peer = s.recvfrom(64);"
+            "s.sendto(data, peer); print(peer[0])"
+        )
+        answers = subprocess.Popen(segment.switch.argv(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True)
+        assert answers.stdout is not None
+        answers.stdout.readline()
+        asks = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5);"
+            "s.sendto(b'x', ('198.51.100.1', 7007)); print(s.recv(64))"
+        )
+        assert "b'x'" in segment.bench.spaces["node1-pod"].run(sys.executable, "-c", asks)
+        assert answers.stdout.read().strip() == address(segment.site, "node1")
+        answers.wait()
+
+    def test_a_server_tells_of_its_own_pods_only(self, segment: SimpleNamespace) -> None:
+        settled(segment)
+        asn, family = "router bgp 4294967292", "address-family ipv4 unicast"
+        foreign = ("0.0.0.0/0", "10.244.22.0/25", "198.51.100.200/32")
+        change = ("configure terminal", asn, "no bgp network import-check", family)
+        segment.node1.vtysh(*change, *(f"network {prefix}" for prefix in foreign))
+        time.sleep(3)
+        for prefix in foreign:
+            assert not ways(segment.node2, prefix)
+        segment.node1.vtysh(*change, *(f"no network {prefix}" for prefix in foreign))
+
+    def test_a_control_plane_server_may_go(self, segment: SimpleNamespace) -> None:
+        """The other one passes on what is known. A worker that goes takes its range with it."""
+        settled(segment)
+        pods = segment.site.server("node2").pod_cidr
+        segment.switch.run("ip", "link", "set", "w-cp1", "nomaster")
+        end, lost = time.monotonic() + 4, 0
+        while time.monotonic() < end:
+            lost += not knows(segment.node1, pods)
+            assert pings(segment, "node1-pod", pod(segment.site, "node2"), count=1)
+        assert not lost
+        segment.switch.run("ip", "link", "set", "w-node2", "nomaster")
+        gone = eventually(lambda: not ways(segment.node1, pods), 10)
+        for name in ("cp1", "node2"):
+            segment.switch.run("ip", "link", "set", f"w-{name}", "master", "br0")
+        settled(segment)
+        print(json.dumps({"range of a silent server gone after": round(gone, 1)}))
+        assert gone < 5
+
+
+class TestRoutedLinks:
+    def test_pods_behind_routed_links(self, fabric: SimpleNamespace) -> None:
+        """Switches know servers, and the way in to all pods by control-plane servers."""
+        settled(fabric)
+        full = pod_mtu(fabric.site) - 28
+        for place, other in (("node1", "node2"), ("cp1", "node1"), ("node2", "cp2")):
+            assert pings(fabric, f"{place}-pod", pod(fabric.site, other), full)
+        for prefix in ("10.244.0.0/16", "10.96.0.0/16"):
+            eventually(lambda p=prefix: ways(fabric.tor1, p) == 2, 30)  # type: ignore[misc]
+        assert ways(fabric.spine1, address(fabric.site, "node1")) == 2
+        for switch in (fabric.tor1, fabric.tor2, fabric.spine1):
+            assert not ways(switch, fabric.site.server("node1").pod_cidr)
+        # From outside to a pod, and back.
+        assert pings(fabric, "spine1", pod(fabric.site, "node1"))
+
+    def test_a_switch_may_go(self, fabric: SimpleNamespace) -> None:
+        settled(fabric)
+        fabric.tor1.run("ip", "link", "set", "swp2", "down")
+        fabric.tor1.run("ip", "link", "set", "swp1", "down")
+        eventually(lambda: ways(fabric.node1, address(fabric.site, "node2")) == 1, 10)
+        assert pings(fabric, "node1-pod", pod(fabric.site, "node2"))
+        fabric.tor1.run("ip", "link", "set", "swp2", "up")
+        fabric.tor1.run("ip", "link", "set", "swp1", "up")
+        settled(fabric)
