@@ -31,7 +31,7 @@ from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.stages import node_taints
+from ..plugin_utils._site.stages import node_labels, node_taints
 from ..plugin_utils._site.state import SiteState
 
 _AT_ONCE = 100
@@ -83,6 +83,11 @@ class ActionModule(ActionBase):
             write_result(args["path"], result)
         result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan, intent, state)
+        result["node_labels"] = {
+            change.server: node_labels(site.server(change.server))
+            for change in plan.changes
+            if change.stage == "labels" and change.server not in plan.later
+        }
         result["node_taints"] = {
             change.server: node_taints(site.server(change.server))
             for change in plan.changes
