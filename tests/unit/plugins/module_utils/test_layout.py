@@ -316,6 +316,7 @@ SHAPES = {
     "one": Pool("fast", ("a",), filesystem="ext4", mount="/srv/one"),
     "mirrored file system": mirror(volumes=(), filesystem="xfs", mount="/srv/one"),
     "wide": Pool("fast", ("a", "b"), volumes=VOLUMES),
+    "for the storage driver": Pool("fast", ("a", "b")),
     "encrypted disks": Pool("fast", ("a", "b"), luks=True, volumes=THIN),
 }
 

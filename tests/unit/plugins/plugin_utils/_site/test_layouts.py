@@ -43,6 +43,7 @@ POOLS = {
     "one encrypted": pool(count=1, luks=True, filesystem="xfs", mount="/srv/one"),
     "mirrored file system": pool(raid="raid1", filesystem="xfs", mount="/srv/one"),
     "wide": pool(DATA, LOGS),
+    "for the storage driver": pool(),
     "encrypted disks": pool(STORE, DB, luks=True),
     "of a storage driver": pool(raid="raid1"),
 }

@@ -482,6 +482,12 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "is not an absolute path",
         "/srv/volumes",
     ),
+    "pool of nothing": (
+        [("profiles.compute.storage", {"data": {"select": "`true`", "count": 1}})],
+        "profiles.compute.storage.data",
+        "needs either volumes or a filesystem",
+        "volume_group",
+    ),
     "volume group that is nowhere": (
         [("cluster.sds", [{"driver": "lvm", "volume_group": "data"}])],
         "cluster.sds[0].volume_group",
