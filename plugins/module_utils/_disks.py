@@ -245,12 +245,12 @@ def ext_uuid(fd: int, offset: int) -> str | None:
     return str(uuid.UUID(bytes=bytes(block[0x68:0x78])))
 
 
-def record_bytes(mark: bytes, data: dict[str, Any]) -> bytes:
-    """A mark with its data, padded to the smallest sector."""
+def record_bytes(mark: bytes, data: dict[str, Any], size: int = RECORD_SIZE) -> bytes:
+    """A mark with its data, padded to the smallest sector, or to size bytes."""
     raw = mark + json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-    if len(raw) >= RECORD_SIZE:
+    if len(raw) >= size:
         raise DiskError(f"the record for the disk is too long: {raw.decode()}")
-    return raw.ljust(RECORD_SIZE, b"\0")
+    return raw.ljust(size, b"\0")
 
 
 def mounts_of(system: System, numbers: set[str], paths: set[str]) -> list[str]:
@@ -557,11 +557,11 @@ def _opened(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def json_after(data: bytes, mark: bytes) -> dict[str, Any]:
+def json_after(data: bytes, mark: bytes, size: int = RECORD_SIZE) -> dict[str, Any]:
     if not data.startswith(mark):
         return {}
     try:
-        value = json.loads(data[len(mark) : RECORD_SIZE].split(b"\0", 1)[0])
+        value = json.loads(data[len(mark) : size].split(b"\0", 1)[0])
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

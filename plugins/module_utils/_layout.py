@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Step",
     "Volume",
     "array_path",
+    "is_mapping",
     "made_uuid",
     "mapping_path",
     "pool_problems",
@@ -43,7 +45,7 @@ XFS_LEAST = 300 * MIB
 _LEAST = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 3}
 # Steps that write over what a device holds, or take it for good.
 DESTRUCTIVE = frozenset(
-    {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "mkfs"}
+    {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "lv_remove", "mkfs"}
 )
 # After these there is more to be seen, or more room, so what comes next is decided again.
 BARRIERS = frozenset(
@@ -116,6 +118,8 @@ class Disk:
     id: str | None = None
     """Of the pool: a random UUID; None while our own partitioning was cut off."""
     made: frozenset[str] = frozenset()
+    mates: frozenset[str] = frozenset()
+    """Serial numbers of all disks of the pool, as noted on this one."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class Lv:
     type: str = "linear"
     thin_pool: str | None = None
     new: bool = False
-    """Tagged by us when it was made: its file system is not complete yet."""
+    """Tagged by us when it was made: its file system is not complete yet, and was never mounted."""
     active: bool = True
 
 
@@ -201,6 +205,17 @@ def array_path(pool: str) -> str:
 
 def mapping_path(pool: str, number: int | None) -> str:
     return f"/dev/mapper/{pool}-luks" + ("" if number is None else str(number))
+
+
+def is_mapping(name: str, pool: str, volumes: Iterable[str]) -> bool:
+    """Whether a device of device-mapper is a container of this pool, or one of these volumes or a part of it.
+
+    LVM writes a - in names as --. Other volumes of the group are those of a storage driver.
+    """
+    if name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None)):
+        return True
+    ours = [f"{pool.replace('-', '--')}-{volume.replace('-', '--')}" for volume in volumes]
+    return any(name in (own, f"{own}-tpool") or name.startswith(f"{own}_t") for own in ours)
 
 
 def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:

@@ -21,6 +21,9 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import Ste
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read import (
     LABEL,
     MARK,
+    MATES_MARK,
+    MATES_OFFSET,
+    MATES_SIZE,
     NEW_TAG,
     LayoutError,
     md_uuid,
@@ -77,6 +80,7 @@ def _record(step: Step, _key: str | None) -> None:
             raise LayoutError(f"the record of {path} changed while it was worked on")
         state["made"] = step.args["made"]
         os.sync()
+        _disk_wipe.put(fd, MATES_OFFSET, _disks.record_bytes(MATES_MARK, {"mates": step.args["mates"]}, MATES_SIZE))
         _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
     finally:
         os.close(fd)
@@ -204,6 +208,11 @@ def _lv_create(step: Step, _key: str | None) -> None:
     run("lvcreate", *words, group)
 
 
+def _lv_remove(step: Step, _key: str | None) -> None:
+    _release_components(step.pool)
+    run("lvremove", "-qq", "-y", step.target[len("/dev/") :])
+
+
 def _lv_ready(step: Step, _key: str | None) -> None:
     os.sync()
     run("lvchange", "-qq", "--deltag", NEW_TAG, step.target[len("/dev/") :])
@@ -281,6 +290,7 @@ _STEPS: dict[str, Callable[[Step, str | None], None]] = {
     "group_activate": _group_activate,
     "pv_resize": _pv_resize,
     "lv_create": _lv_create,
+    "lv_remove": _lv_remove,
     "lv_ready": _lv_ready,
     "lv_extend": _lv_extend,
     "mkfs": _mkfs,

@@ -100,12 +100,16 @@ class _Plan:
         return found
 
     def _records(self, layer: str) -> list[Step]:
-        done = self.pool.layers[: self.pool.layers.index(layer) + 1]
-        return [
-            self._step("record", disk.serial, f"note on {disk.path} that the {layer} is complete", made=done)
-            for disk in self.disks
-            if disk in self.fresh or layer not in disk.made
-        ]
+        done, mates = self.pool.layers[: self.pool.layers.index(layer) + 1], frozenset(self.pool.disks)
+        steps = []
+        for disk in self.disks:
+            words = f"note on {disk.path} that the {layer} is complete"
+            if disk not in self.fresh and layer in disk.made:
+                if layer != self.pool.layers[-1] or disk.mates == mates:
+                    continue
+                words = f"note on {disk.path} which disks the pool has"
+            steps.append(self._step("record", disk.serial, words, made=done, mates=tuple(sorted(mates))))
+        return steps
 
     def _step(self, kind: str, target: str, words: str, **args: object) -> Step:
         # Arrays are found by UUID: another one may have the name.
@@ -257,9 +261,19 @@ class _Plan:
         return steps or self._volumes(group), devices
 
     def _activated(self, group: Group) -> list[Step]:
-        if all(lv.active for lv in group.lvs.values()):
-            return []
-        return [self._step("group_activate", self.pool.name, f"activate volume group {self.pool.name}")]
+        inactive = [name for name, lv in group.lvs.items() if not lv.active]
+        # A killed lvcreate can leave a thin volume that the thin pool never heard of: LVM cannot activate it. A new
+        # volume was never mounted, so it is made again. Those in a thin pool go before the pool.
+        # Others are those of a storage driver, which has the same tag and looks after them itself.
+        ours = {volume.name for volume in self.pool.volumes}
+        new = [name for name in inactive if name in ours and group.lvs[name].new]
+        new.sort(key=lambda name: not group.lvs[name].thin_pool)
+        steps = []
+        for path in (f"/dev/{self.pool.name}/{name}" for name in new):
+            steps.append(self._step("lv_remove", path, f"remove {path}, which a killed run began to make"))
+        if inactive:
+            steps.append(self._step("group_activate", self.pool.name, f"activate volume group {self.pool.name}"))
+        return steps
 
     def _volumes(self, group: Group | None) -> list[Step]:
         steps: list[Step] = []
@@ -296,11 +310,13 @@ class _Plan:
                         steps += self._mounted(path, volume.filesystem, volume.mount)
                         steps += self._grown(path, volume.filesystem, volume.mount)
                         continue
+            new = lv is None or lv.new
             if volume.filesystem:
-                new = lv is None or lv.new
-                steps += self._file_system(path, volume.filesystem, volume.mount, new)
-            if lv is None or lv.new:
+                steps += self._made(path, volume.filesystem, new)
+            if new:
                 steps.append(self._step("lv_ready", path, f"note that {path} is complete"))
+            if volume.filesystem:
+                steps += self._used(path, volume.filesystem, volume.mount)
         return steps
 
     @staticmethod
@@ -314,21 +330,24 @@ class _Plan:
         if len(devices) != 1:
             raise Refused(f"a file system without RAID and volumes has one disk, not {len(devices)}")
         new = "filesystem" not in self.made or devices[0] in self.new
-        return self._file_system(devices[0], self.pool.filesystem or "ext4", self.pool.mount, new), devices
+        kind = self.pool.filesystem or "ext4"
+        return [*self._made(devices[0], kind, new), *self._used(devices[0], kind, self.pool.mount)], devices
 
-    def _file_system(self, path: str, kind: str, mount: str | None, new: bool) -> list[Step]:
+    def _made(self, path: str, kind: str, new: bool) -> list[Step]:
         held, want = self._content(path), made_uuid(self.id, f"filesystem {path}")
-        steps: list[Step] = []
-        if new and not (held and held.type == kind and held.uuid == want and held.ready):
+        if not new:
+            return self._checked(path, kind)
+        if not (held and held.type == kind and held.uuid == want and held.ready):
             if path in self.facts.devices and path not in self.new and self.facts.devices[path].mounts:
                 raise Refused(
                     f"{path} is mounted at {', '.join(self.facts.devices[path].mounts)} and was not made by us"
                 )
-            steps.append(self._step("mkfs", path, f"make {kind} on {path}", type=kind, uuid=want))
             self.new.add(path)
-        elif not new:
-            steps += self._checked(path, kind)
-        steps += self._mounted(path, kind, mount)
+            return [self._step("mkfs", path, f"make {kind} on {path}", type=kind, uuid=want)]
+        return []
+
+    def _used(self, path: str, kind: str, mount: str | None) -> list[Step]:
+        steps = self._mounted(path, kind, mount)
         device = self.facts.devices.get(path) if path not in self.new else None
         if device and device.fs_size is not None and device.size - device.fs_size >= SLACK:
             steps += self._grown(path, kind, mount)

@@ -19,11 +19,29 @@ from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt, _layout
 
-__all__ = ["LABEL", "MARK", "NEW_TAG", "LayoutError", "md_uuid", "part_node", "read_facts", "run", "running_arrays"]
+__all__ = [
+    "LABEL",
+    "MARK",
+    "MATES_MARK",
+    "MATES_OFFSET",
+    "MATES_SIZE",
+    "NEW_TAG",
+    "LayoutError",
+    "md_uuid",
+    "part_node",
+    "read_facts",
+    "run",
+    "running_arrays",
+    "suspended",
+]
 
 LABEL = "kiban-storage"
 # In sector 0 while a disk is being partitioned: whatever else is on it is ours and not complete.
 MARK = b"KIBAN-DISK-LAYOUT "
+# Behind the record, in sectors of its own: serial numbers of all disks of the pool. One that is gone is named by it.
+MATES_MARK = b"KIBAN-MATES "
+MATES_OFFSET = _disks.RECORD_OFFSET + 4096
+MATES_SIZE = 12288
 # LVM tag of a logical volume whose content is not complete. It is set in the same commit that makes the volume.
 NEW_TAG = "kiban-new"
 
@@ -81,6 +99,18 @@ def running_arrays() -> dict[str, str]:
     return found
 
 
+def suspended(pools: Sequence[_layout.Pool]) -> list[str]:
+    """Mappings and volumes of these pools that a killed tool left suspended: whoever reads from them waits for ever."""
+    found = []
+    for node in sorted(_disks.listed("/sys/block"), key=lambda name: (len(name), name)):
+        if _disks.sysfs_value(f"/sys/block/{node}/dm/suspended") != "1":
+            continue
+        name = _disks.sysfs_value(f"/sys/block/{node}/dm/name") or ""
+        if any(_layout.is_mapping(name, pool.name, [volume.name for volume in pool.volumes]) for pool in pools):
+            found.append(name)
+    return found
+
+
 def read_facts(pools: Sequence[_layout.Pool], keys: Mapping[str, str], fstab: str = "/etc/fstab") -> _layout.Facts:
     """All that the decision asks for."""
     return _Reader(pools, keys).facts(fstab)
@@ -132,6 +162,7 @@ class _Reader:
         table = _gpt.parse(head, record["logical_block_bytes"])
         owner: dict[str, str | None] = {}
         made: frozenset[str] = frozenset()
+        mates: frozenset[str] = frozenset()
         if head.startswith(MARK):
             data = _disks.json_after(head, MARK)
             owner = {"site": data.get("site"), "pool": data.get("storage")}
@@ -141,6 +172,8 @@ class _Reader:
             if data.get("disk") == table.disk_uuid:
                 owner = {"site": data.get("site"), "pool": data.get("storage"), "id": data.get("id")}
                 made = frozenset(data.get("made") or ())
+                noted = _disks.json_after(head[MATES_OFFSET:], MATES_MARK, MATES_SIZE)
+                mates = frozenset(noted.get("mates") or ())
         mine = owner.get("id") is not None
         self.disks[serial] = _layout.Disk(
             serial,
@@ -151,6 +184,7 @@ class _Reader:
             tuple(_disks.not_blank(record)),
             **owner,
             made=made,
+            mates=mates,
         )
         if mine:
             self._device(part)

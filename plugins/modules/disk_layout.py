@@ -210,6 +210,8 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     done: list[str] = []
     if check_mode:
         with _named(done):
+            if waiting := _layout_read.suspended(pools):
+                raise Failure(f"a killed run left {', '.join(waiting)} suspended; a run without check mode resumes it")
             return _result([str(step) for step in decide(params, pools, new_id)])
     with contextlib.ExitStack() as stack, _named(done):
         records = _disks.list_disks()
@@ -220,6 +222,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             # A table that a killed run wrote and did not get to announce.
             if [part["label"] for part in record["partitions"]] == [_layout_read.LABEL]:
                 _disks.show_partitions(record)
+        for name in _layout_read.suspended(pools):
+            _layout_read.run("dmsetup", "resume", name)
+            done.append(f"resume {name}, which a killed run left suspended")
         before: list[_layout.Step] = []
         for _round in range(ROUNDS):
             steps = decide(params, pools, new_id)

@@ -21,6 +21,8 @@ from .overlay import add_pods, add_sessions, add_what_is_told, only_overlay
 __all__ = ["frr_config"]
 
 _SWITCHES, _OWN, _ENDPOINT = f"{MARK}-SWITCHES", f"{MARK}-OWN", f"{MARK}-ENDPOINT"
+# Between any two servers of a site.
+_HOPS = 16
 _SPEAKER, _POOLS, _NOTHING = f"{MARK}-SPEAKER", f"{MARK}-POOLS", f"{MARK}-NOTHING"
 
 
@@ -68,7 +70,7 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     if speaker:
         _speaker(bgp)
     if overlay:
-        add_sessions(bgp, site, server, internal=False)
+        add_sessions(bgp, site, server, hops=_HOPS)
     family = bgp.under("address-family ipv4 unicast", "exit-address-family")
     family(*(f"network {rule.prefix}" for rule in owned(site, server)))
     # It is there while the API server is ready: see _endpoint.

@@ -39,8 +39,8 @@ BRIDGE, VXLAN = "kiban-pods", "kiban-vxlan"
 VNI, PORT = 4097, 4789
 # Ethernet 14, IPv4 20, UDP 8, VXLAN 8 (RFC 7348).
 OVERLAY_HEADERS = 50
-# Of servers that have no AS number of their own: the last private ones (RFC 6996) but for two of _site/balancer.py.
-_ASN = 4294967292
+# Of the first address of the node network, where the model has no AS numbers of servers: for private use (RFC 6996).
+_FIRST_ASN = 4200000000
 _NODES, _PODS = f"{MARK}-NODES", f"{MARK}-PODS"
 
 
@@ -68,9 +68,11 @@ def only_overlay(site: Site, server: Server) -> str:
     out = Block()
     add_what_is_told(out, server)
     bfd_profile(out, site.fabric.bfd_interval, site.fabric.bfd_multiplier)
-    bgp = out.under(f"router bgp {_ASN}", "exit")
-    bgp(f"bgp router-id {server.addresses['node']}")
-    add_sessions(bgp, site, server, internal=True)
+    node = ipaddress.ip_network(site.networks["node"].cidr)
+    place = int(ipaddress.ip_address(server.addresses["node"])) - int(node[0])
+    bgp = out.under(f"router bgp {_FIRST_ASN + place}", "exit")
+    bgp(f"bgp router-id {server.addresses['node']}", "no bgp ebgp-requires-policy")
+    add_sessions(bgp, site, server, hops=1)
     add_pods(bgp.under("address-family ipv4 unicast", "exit-address-family"), server)
     return str(out)
 
@@ -86,18 +88,19 @@ def add_pods(family: Block, server: Server) -> None:
     family(f"network {server.pod_cidr}", f"no neighbor {_NODES} activate")
 
 
-def add_sessions(bgp: Block, site: Site, server: Server, internal: bool) -> None:
+def add_sessions(bgp: Block, site: Site, server: Server, hops: int) -> None:
     """To C(router bgp): with control-plane servers, which pass on what they hear; of one of those, with all servers.
 
-    `internal` says that all servers have one AS number.
+    They are external BGP: with internal BGP in one segment FRR 10.3 begins with BFD of many hops and goes on with BFD
+    of one, and the two ends may never agree.
     """
     leads = "control_plane" in server.roles
-    bgp(f"neighbor {_NODES} peer-group", f"neighbor {_NODES} remote-as {'internal' if internal else 'external'}")
-    bgp("" if internal else f"neighbor {_NODES} ebgp-multihop 16")
+    bgp(f"neighbor {_NODES} peer-group", f"neighbor {_NODES} remote-as external")
+    bgp(f"neighbor {_NODES} ebgp-multihop {hops}" if hops > 1 else "")
     bgp(f"neighbor {_NODES} update-source {server.addresses['node']}", f"neighbor {_NODES} timers connect 10")
     bgp(f"neighbor {_NODES} bfd", f"neighbor {_NODES} bfd profile {MARK}")
     others = site.servers if leads else site.with_role("control_plane")
     bgp(*(f"neighbor {one.addresses['node']} peer-group {_NODES}" for one in others if one.name != server.name))
     family = bgp.under("address-family l2vpn evpn", "exit-address-family")
-    family(f"neighbor {_NODES} activate", f"neighbor {_NODES} route-reflector-client" if internal and leads else "")
-    family("advertise-all-vni", f"advertise ipv4 unicast route-map {_PODS}")
+    # What is passed on keeps its next hop in this family.
+    family(f"neighbor {_NODES} activate", "advertise-all-vni", f"advertise ipv4 unicast route-map {_PODS}")

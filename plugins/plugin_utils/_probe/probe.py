@@ -14,20 +14,30 @@ from pathlib import Path
 
 __all__ = ["script"]
 
+_FLAG = "LAYOUTS = False\n"
 _PLACE = "PATHS: list[str] = []"
+_LAYOUTS = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts\n"
 _HEALTH = "from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health\n"
 
 
-def script(paths: list[str]) -> str:
-    """The program, with the paths of the files whose checksums it shall report."""
-    return _program().replace(_PLACE, f"PATHS: list[str] = {[str(path) for path in paths]!r}", 1)
+def script(paths: list[str], layouts: bool = False) -> str:
+    """The program, with the paths of the files whose checksums it shall report; layouts: it looks at pools too."""
+    return _program(layouts).replace(_PLACE, f"PATHS: list[str] = {[str(path) for path in paths]!r}", 1)
 
 
 @functools.cache
-def _program() -> str:
-    text = Path(__file__).with_name("program.py").read_text(encoding="utf-8")
-    if _PLACE not in text or _HEALTH not in text:
-        raise RuntimeError("the probe has lost the place for its paths, or for how disks are asked")
-    shared = Path(__file__).parents[2].joinpath("module_utils", "_disk_health.py").read_text(encoding="utf-8")
-    # Its own comments and first import are left out.
-    return text.replace(_HEALTH, shared.partition("from __future__ import annotations\n")[2], 1)
+def _program(layouts: bool) -> str:
+    here = Path(__file__)
+    text = here.with_name("program.py").read_text(encoding="utf-8")
+    places = {_HEALTH: here.parents[2].joinpath("module_utils", "_disk_health.py"), _LAYOUTS: None, _FLAG: None}
+    if not all(place in text for place in (_PLACE, *places)):
+        raise RuntimeError("the probe has lost the place for its paths, or for a part of it")
+    if layouts:
+        places[_LAYOUTS] = here.with_name("layouts.py")
+        text = text.replace(_FLAG, "LAYOUTS = True\n", 1)
+    for place in (_HEALTH, _LAYOUTS):
+        # The comments of the part and its first import are left out.
+        path = places[place]
+        part = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2] if path else ""
+        text = text.replace(place, part, 1)
+    return text

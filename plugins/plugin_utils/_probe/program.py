@@ -22,8 +22,10 @@ import time
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 
 PATHS: list[str] = []
+LAYOUTS = False
 LOCAL = "/var/lib/kiban/local/"
 UNITS = ("containerd.service", "kubelet.service", "systemd-networkd.service", "systemd-timesyncd.service")
 NETWORK = "/etc/systemd/network"
@@ -304,6 +306,7 @@ def main() -> None:
         "mounts": [record["serial_number"] for record in disks if record["claimed"]],
         "disks": disks,
         "lost": lost(disks),
+        "layouts": layouts(disks, read) if LAYOUTS else None,
         **({"units": {}, "failed": [], "network": []} if in_ramdisk else {**units(), "network": network()}),
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))

@@ -19,7 +19,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import asyncssh
@@ -69,18 +69,29 @@ def ssh_command(access: SshAccess, name: str, address: str) -> list[str]:
 
 
 def read_hosts(
-    access: SshAccess, addresses: Mapping[str, str], paths: Mapping[str, Iterable[str]], at_once: int
+    access: SshAccess,
+    addresses: Mapping[str, str],
+    paths: Mapping[str, Iterable[str]],
+    at_once: int,
+    layouts: Collection[str] = (),
 ) -> dict[str, HostState]:
-    """Run the probe on servers (name to address), C(at_once) side by side. Never raises: what failed is in C(error)."""
+    """Run the probe on servers (name to address), C(at_once) side by side. Never raises: what failed is in C(error).
+
+    Those in C(layouts) are asked for their pools too.
+    """
     if not addresses:
         return {}
     # It tells of every connection that fails, and so does the plan.
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL)
-    return asyncio.run(_read_all(access, addresses, paths, at_once))
+
+    def program(name: str) -> str:
+        return script(sorted(paths.get(name, ())), name in layouts)
+
+    return asyncio.run(_read_all(access, addresses, program, at_once))
 
 
 async def _read_all(
-    access: SshAccess, addresses: Mapping[str, str], paths: Mapping[str, Iterable[str]], at_once: int
+    access: SshAccess, addresses: Mapping[str, str], program: Callable[[str], str], at_once: int
 ) -> dict[str, HostState]:
     try:
         key = asyncssh.read_private_key(access.key)
@@ -103,17 +114,17 @@ async def _read_all(
 
     async def one(name: str) -> HostState:
         async with gate:
-            return await _read(access, options, name, addresses[name], sorted(paths.get(name, ())))
+            return await _read(access, options, name, addresses[name], program(name))
 
     return dict(zip(addresses, await asyncio.gather(*map(one, addresses)), strict=True))
 
 
 async def _read(
-    access: SshAccess, options: asyncssh.SSHClientConnectionOptions, name: str, address: str, paths: list[str]
+    access: SshAccess, options: asyncssh.SSHClientConnectionOptions, name: str, address: str, program: str
 ) -> HostState:
     try:
         async with asyncio.timeout(access.total_timeout):
-            answer, began = await _ask(access, options, name, address, script(paths))
+            answer, began = await _ask(access, options, name, address, program)
     except TimeoutError as exc:
         return HostState(error=str(exc) or f"no answer over SSH at {address} within {access.total_timeout} s")
     except (OSError, asyncssh.Error) as exc:

@@ -16,7 +16,7 @@ from typing import Any
 from .changes import CLUSTER, Notice, View
 from .disks import matching
 from .fit import firmware_differences
-from .hardware import bios_notices
+from .hardware import hardware_notices
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
@@ -32,8 +32,11 @@ _SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Kubernetes puts these on and takes them off by itself."""
 
 
-def notices(view: View, bmc: BmcState) -> Iterator[Notice]:
-    """About a server whose installed system answers."""
+def notices(view: View, bmc: BmcState, again: bool) -> Iterator[Notice]:
+    """About a server whose installed system answers. C(again): it is installed again all the same."""
+    if not bmc.error and not another_servers_bmc(view.host, bmc):
+        for message in hardware_notices(view, bmc, installs=again):
+            yield Notice(view.server.name, message)
     for about in _TABLE:
         for message in about(view, bmc):
             yield Notice(view.server.name, message)
@@ -91,7 +94,6 @@ def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
     if stranger := another_servers_bmc(view.host, bmc):
         yield stranger
         return
-    yield from bios_notices(view, bmc)
     profile = view.site.profiles[view.server.profile]
     if profile.firmware and not bmc.firmware:
         yield "its BMC lists no firmware, so the profile's versions are not compared"
@@ -122,6 +124,14 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
     if selector and selector.count is not None and len(wanted) < selector.count:
         yield f"{len(wanted)} of {selector.count} data disks are there"
     yield from _lost_disks(view, wanted)
+    pools = view.site.profiles[view.server.profile].storage
+    pooled: set[str] = set()
+    if pools:
+        # Most sites have none: they need not pay for this.
+        from .layouts import layout_messages, pool_disks
+
+        pooled = pool_disks(pools, view.site.name, view.host)
+        yield from layout_messages(pools, view.site.name, view.host)
     for disk in view.host.disks:
         told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
         uses = list(disk.get("uses") or ())
@@ -134,6 +144,8 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
         if disk.get("claimed"):
             if disk.get("serial_number") not in serials:
                 yield f"{told} is claimed for volumes, but the profile does not select it"
+        elif disk.get("name") in pooled:
+            continue
         elif uses and "/" not in uses:
             yield f"{told} is used by something that the model does not know: {', '.join(uses)}"
         elif "uses" in disk and not uses and not disk.get("removable") and disk.get("serial_number") not in serials:

@@ -43,6 +43,8 @@ class Host:
     fstab: dict[str, str] = field(default_factory=dict)
     mounts: dict[str, str] = field(default_factory=dict)
     """Mount point to device."""
+    unheard: set[str] = field(default_factory=set)
+    """Thin volumes that LVM has and the thin pool has not."""
 
     def add(self, serial: str, size: int = 1024 * MIB, **more: Any) -> Disk:
         disk = Disk(serial, f"/dev/{serial}", f"/dev/{serial}1", size, **more)
@@ -96,9 +98,12 @@ class Host:
         self.mounts.clear()
         seen = self.devices()
         for name, group in self.groups.items():
-            self.groups[name] = replace(
-                group, lvs={lv: replace(each, active=set(group.pvs) <= set(seen)) for lv, each in group.lvs.items()}
-            )
+            there = set(group.pvs) <= set(seen)
+            lvs = {
+                lv: replace(each, active=there and f"/dev/{name}/{lv}" not in self.unheard)
+                for lv, each in group.lvs.items()
+            }
+            self.groups[name] = replace(group, lvs=lvs)
 
     def do(self, step: Step, half: bool = False) -> None:
         """A step, or only the first half of it, as far as one can tell."""
@@ -116,7 +121,8 @@ class Host:
 
     def _record(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         if not half:
-            self.disks[step.target] = replace(self.disks[step.target], made=frozenset(args["made"]))
+            made, mates = frozenset(args["made"]), frozenset(args["mates"])
+            self.disks[step.target] = replace(self.disks[step.target], made=made, mates=mates)
 
     def _array_create(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         members = args["members"][:1] if half else args["members"]
@@ -182,6 +188,7 @@ class Host:
 
     def _group_activate(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         group = self.groups[step.target]
+        assert not any(f"/dev/{step.target}/{name}" in self.unheard for name in group.lvs), "No data available"
         lvs = {name: replace(lv, active=True) for name, lv in group.lvs.items()}
         self.groups[step.target] = replace(group, lvs=lvs)
 
@@ -195,10 +202,23 @@ class Host:
         group, name = self.groups[step.pool], step.target.rpartition("/")[2]
         size = group.free if args["size"] is None else args["size"]
         used = 0 if args["type"] == "thin" else size
-        lv = Lv(size, args["type"], args["thin_pool"], new=True)
+        unheard = half and args["type"] == "thin"
+        lv = Lv(size, args["type"], args["thin_pool"], new=True, active=not unheard)
+        if unheard:
+            self.unheard.add(step.target)
         self.groups[step.pool] = replace(group, free=group.free - used, lvs={**group.lvs, name: lv})
         # Cut off before it was wiped: what was in these extents before shows through.
         self.contents[step.target] = Content("xfs", "stale") if half else None
+
+    def _lv_remove(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
+        group, name = self.groups[step.pool], step.target.rpartition("/")[2]
+        lv = group.lvs[name]
+        assert lv.new and step.target not in self.mounts.values()
+        if half:
+            return
+        lvs = {other: each for other, each in group.lvs.items() if name not in (other, each.thin_pool)}
+        self.unheard.discard(step.target)
+        self.groups[step.pool] = replace(group, free=group.free + (0 if lv.thin_pool else lv.size), lvs=lvs)
 
     def _lv_ready(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         self._change_lv(step, new=half)

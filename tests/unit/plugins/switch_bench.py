@@ -20,7 +20,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # Two runs at once on one machine must not meet.
 PREFIX = f"kfab-{os.getpid()}-"
 PROGRAMS = ("ip", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "vtysh")
-FRR_DAEMONS = "/usr/lib/frr"
+# Of another version of FRR: a directory with its daemons, and vtysh beside them.
+FRR_DAEMONS = os.environ.get("KIBAN_FRR", "/usr/lib/frr")
+VTYSH = f"{FRR_DAEMONS}/vtysh" if os.path.exists(f"{FRR_DAEMONS}/vtysh") else "vtysh"
 MODULES = "ansible_collections.kiban.baremetal.plugins.modules"
 
 
@@ -94,16 +96,20 @@ class Router(Space):
         super().__init__(name, directory)
         here = self.directory
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
-        for daemon, more in (("zebra", []), ("staticd", []), ("bfdd", ["--bfdctl", f"{here}/bfdd.sock"]), ("bgpd", [])):
+        # From FRR 10 on, which has no file of its own for bfdd's control socket either.
+        mgmtd = [("mgmtd", [])] if os.path.exists(f"{FRR_DAEMONS}/mgmtd") else []
+        empty = ["-f", "/dev/null"]
+        bfdd = ("bfdd", empty if mgmtd else [*empty, "--bfdctl", f"{here}/bfdd.sock"])
+        for daemon, more in (*mgmtd, ("zebra", empty), ("staticd", [] if mgmtd else empty), bfdd, ("bgpd", empty)):
             self.daemon(
                 f"{FRR_DAEMONS}/{daemon}",
                 *("-u", "root", "-g", "frrvty", "-P", "0", "--vty_socket", here, "-z", here / "zserv.api"),
-                *("-i", here / f"{daemon}.pid", "-f", "/dev/null", "--log", "stdout", *more),
+                *("-i", here / f"{daemon}.pid", "--log", "stdout", *more),
                 ready=here / f"{daemon}.vty",
             )
 
     def vtysh(self, *lines: str) -> str:
-        return self.run("vtysh", "--vty_socket", self.directory, *(word for line in lines for word in ("-c", line)))
+        return self.run(VTYSH, "--vty_socket", self.directory, *(word for line in lines for word in ("-c", line)))
 
 
 class Switch(Router):
@@ -201,7 +207,7 @@ def configure(router: Any, text: str) -> None:
     """FRR's configuration of a router, as a file."""
     path = router.directory / "frr.conf"
     path.write_text(text)
-    router.run("vtysh", "--vty_socket", router.directory, "-f", path)
+    router.run(VTYSH, "--vty_socket", router.directory, "-f", path)
 
 
 def eventually(true: Callable[[], bool], seconds: float) -> float:

@@ -19,6 +19,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     DESTRUCTIVE,
     MIB,
     Content,
+    Lv,
     Pool,
     Step,
     Volume,
@@ -75,7 +76,7 @@ def test_a_mirror_with_volumes_from_blank_disks() -> None:
     here = host()
     assert kinds(settle(here, mirror())) == (
         ["partition", "partition", "array_create", "record", "record", "group_create"]
-        + ["lv_create", "mkfs", "fstab", "mount", "lv_ready"] * 2
+        + ["lv_create", "mkfs", "lv_ready", "fstab", "mount"] * 2
         + ["record", "record"]
     )
     assert plan(here, mirror()) == ([], [])
@@ -95,6 +96,36 @@ def test_a_file_system_on_one_disk() -> None:
     here = host("a")
     pool = Pool("one", ("a",), filesystem="ext4", mount="/srv/one")
     assert kinds(settle(here, pool)) == ["partition", "mkfs", "fstab", "mount", "record"]
+
+
+def test_a_thin_volume_that_was_cut_off_is_made_again() -> None:
+    here = host()
+    pool = mirror(volumes=THIN)
+    steps = plan(here, pool)[0]
+    for step in steps:
+        here.do(step, half=step.target == "/dev/fast/db")
+        if step.target == "/dev/fast/db":
+            break
+    assert here.unheard == {"/dev/fast/db"}
+    done = kinds(settle(here, pool))
+    assert done[:3] == ["lv_remove", "group_activate", "lv_create"] and here.mounts == {"/srv/db": "/dev/fast/db"}
+
+
+def test_a_new_volume_of_a_storage_driver_is_left_alone() -> None:
+    here = host()
+    settle(here, mirror(volumes=VOLUMES))
+    group = here.groups["fast"]
+    driver = {"pvc-1": Lv(4 * MIB, new=True, active=False)}
+    here.groups["fast"] = replace(group, lvs={**group.lvs, **driver})
+    assert kinds(plan(here, mirror(volumes=VOLUMES))[0]) == ["group_activate"]
+
+
+def test_a_volume_that_was_complete_is_not_made_again() -> None:
+    here = host()
+    settle(here, mirror(volumes=THIN))
+    group = here.groups["fast"]
+    here.groups["fast"] = replace(group, lvs={**group.lvs, "db": replace(group.lvs["db"], active=False)})
+    assert kinds(plan(here, mirror(volumes=THIN))[0]) == ["group_activate"]
 
 
 def test_growth_is_done_while_mounted() -> None:
@@ -140,7 +171,8 @@ def test_a_group_takes_another_disk() -> None:
     pool = Pool("wide", ("a",), volumes=VOLUMES[1:])
     settle(here, pool)
     done = kinds(settle(here, replace(pool, disks=("a", "b"))))
-    assert done == ["partition", "group_extend", "record", "lv_extend", "fs_grow"]
+    assert done == ["partition", "group_extend", "record", "record", "lv_extend", "fs_grow"]
+    assert here.disks["a"].mates == here.disks["b"].mates == {"a", "b"}
     assert here.fs_sizes["/dev/wide/logs"] > 1800 * MIB
 
 
@@ -284,6 +316,7 @@ SHAPES = {
     "one": Pool("fast", ("a",), filesystem="ext4", mount="/srv/one"),
     "mirrored file system": mirror(volumes=(), filesystem="xfs", mount="/srv/one"),
     "wide": Pool("fast", ("a", "b"), volumes=VOLUMES),
+    "for the storage driver": Pool("fast", ("a", "b")),
     "encrypted disks": Pool("fast", ("a", "b"), luks=True, volumes=THIN),
 }
 

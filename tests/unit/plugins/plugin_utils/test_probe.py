@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_read
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import thin
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import script
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import DISK_FIELDS
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Rack
@@ -43,12 +45,16 @@ def test_it_runs_from_standard_input(tmp_path: Path) -> None:
     assert isinstance(answer["disks"], list) and isinstance(answer["mounts"], list)
 
 
-def test_it_needs_no_more_than_python_39_and_its_library() -> None:
-    tree = ast.parse(script([]), feature_version=(3, 9))
+@pytest.mark.parametrize("layouts", [False, True])
+def test_it_needs_no_more_than_python_39_and_its_library(layouts: bool) -> None:
+    tree = ast.parse(script([], layouts), feature_version=(3, 9))
     names = {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
     assert names <= sys.stdlib_module_names
+    # Its parts become one module: none of them takes a name of another.
+    own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert len(own) == len(set(own)) and not names & set(own)
 
 
 def test_paths_are_data_not_code() -> None:
@@ -72,8 +78,8 @@ def test_disks_are_described_as_disk_info_does(tmp_path: Path, bus: str, name: s
     assert DISK_FIELDS - set(record) == {"by_path", "holders", "partitions", "signatures", "kiban"}
 
 
-def probe(rack: Rack, *changes: tuple[str, str]) -> Any:
-    text = script([]).replace("/sys/", f"{rack.root}/sys/").replace('"/sys', f'"{rack.root}/sys')
+def probe(rack: Rack, *changes: tuple[str, str], layouts: bool = False) -> Any:
+    text = script([], layouts).replace("/sys/", f"{rack.root}/sys/").replace('"/sys', f'"{rack.root}/sys')
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
@@ -228,3 +234,82 @@ def test_a_running_network_that_is_not_as_its_files_say(tmp_path: Path, command:
         pytest.skip(f"this kernel makes no such network: {done.stderr[-200:]}")
     found = json.loads(done.stdout)["network"]
     assert found == expected or (command == "ip link del bond0" and found[:2] == expected)
+
+
+RECORD = {"site": "lab", "storage": "fast", "disk": "x", "id": "y", "made": ["array", "group"], "serial_number": "A"}
+
+
+def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
+    rack = Rack(tmp_path / "rack")
+    path = rack.disk("sda", "A", bus="scsi")
+    rack.disk("sdb", "B", bus="scsi")
+    with open(path, "r+b") as file:
+        for mark, offset, data, size in (
+            (_disks.RECORD_MARK, _disks.RECORD_OFFSET, RECORD, _disks.RECORD_SIZE),
+            (_layout_read.MATES_MARK, _layout_read.MATES_OFFSET, {"mates": ["A", "GONE"]}, _layout_read.MATES_SIZE),
+        ):
+            file.seek(offset)
+            file.write(_disks.record_bytes(mark, data, size))
+    array = rack.root / "sys/devices/virtual/block/md127"
+    (rack.root / "sys/block/md127").symlink_to(array)
+    values = {"array_state": "clean", "level": "raid1", "raid_disks": "2", "degraded": "1", "sync_action": "recover"}
+    values |= {
+        "sync_completed": "100 / 800",
+        "dev-sda1/state": "in_sync",
+        "dev-sda1/block/size": "9",
+        "dev-sdc1/state": "",
+    }
+    for key, value in values.items():
+        rack.attribute(array / "md", key, f"{value}\n".encode())
+    for number, (name, more) in enumerate({"fast-data": {}, "other": {"dm/suspended": "1"}}.items()):
+        base = rack.root / f"sys/devices/virtual/block/dm-{number}"
+        (rack.root / f"sys/block/dm-{number}").symlink_to(base)
+        for key, value in {"dm/name": name, "dm/suspended": "0", "size": "2048", **more}.items():
+            rack.attribute(base, key, f"{value}\n".encode())
+    (rack.root / "sys/dev/block").mkdir(parents=True)
+    (rack.root / "sys/dev/block/252:0").symlink_to(rack.root / "sys/devices/virtual/block/dm-0")
+    rack.mount("252:0", "/dev/mapper/fast-data", "/srv/data")
+    block = bytearray(1 << 20)
+    struct.pack_into("<I", block, 1024 + 4, 200)
+    struct.pack_into("<I", block, 1024 + 0x18, 2)
+    (rack.root / "dev/dm-0").write_bytes(block)
+    changes = (("/proc/self", f"{rack.root}/proc/self"), ('"/dev/', f'"{rack.root}/dev/'))
+    answer = probe(rack, *changes, layouts=True)["layouts"]
+    assert answer == {
+        "disks": {"sda": {"pool": "fast", "site": "lab", "made": ["array", "group"], "mates": ["A", "GONE"]}},
+        "arrays": [
+            {
+                "pool": "fast",
+                "node": "md127",
+                "state": "clean",
+                "slots": 2,
+                "degraded": 1,
+                "members": {"sda1": "in_sync", "sdc1": "gone"},
+                "sync": "recover 12 %",
+            }
+        ],
+        "volumes": {"fast-data": MIB, "other": MIB},
+        "suspended": ["other"],
+        "thin": {},
+        "mounts": {"/srv/data": ["fast-data", MIB, 200 * 4096]},
+    }
+    # Sites without pools send, and run, no more than before.
+    assert probe(rack)["layouts"] is None
+    assert "mates" not in script([]) and "mates" in script([], layouts=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("1 11/1024 40/3200 - rw no_discard_passdown queue_if_no_space - 1024", [1, 1, "rw"]),
+        (
+            "2 990/1000 3200/3200 77 out_of_data_space discard_passdown error_if_no_space - 1024",
+            [100, 99, "out_of_data_space"],
+        ),
+        ("Fail", [0, 0, "Fail"]),
+        ("", []),
+    ],
+)
+def test_how_full_a_thin_pool_is(line: str, told: list[Any]) -> None:
+    """Lines as the kernel's document of dm-thin has them."""
+    assert thin(line) == told

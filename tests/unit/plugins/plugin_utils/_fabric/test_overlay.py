@@ -70,11 +70,10 @@ def test_devices(site: Site) -> None:
 
 def test_sessions(site: Site) -> None:
     worker, leader = (node_files(site, site.server(name), "key")["/etc/frr/frr.conf"] for name in ("node1", "cp1"))
-    assert "router bgp 4294967292\n" in worker and "remote-as internal\n" in worker
+    assert "router bgp 4200000021\n" in worker and "remote-as external\n" in worker
     assert " neighbor 198.51.100.11 peer-group KIBAN-NODES\n" in worker
-    assert "198.51.100.22" not in worker and "route-reflector-client" not in worker
+    assert "198.51.100.22" not in worker and "multihop" not in worker
     assert "  network 10.244.21.0/24\n  no neighbor KIBAN-NODES activate\n" in worker
-    assert "route-reflector-client\n" in leader
     for other in ("198.51.100.21", "198.51.100.22"):
         assert f" neighbor {other} peer-group KIBAN-NODES\n" in leader
     assert "SWITCHES" not in worker + leader

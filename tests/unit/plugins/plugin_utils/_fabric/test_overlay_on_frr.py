@@ -245,7 +245,7 @@ class TestSegment:
 
     def test_a_server_tells_of_its_own_pods_only(self, segment: SimpleNamespace) -> None:
         settled(segment)
-        asn, family = "router bgp 4294967292", "address-family ipv4 unicast"
+        asn, family = "router bgp 4200000021", "address-family ipv4 unicast"
         foreign = ("0.0.0.0/0", "10.244.22.0/25", "198.51.100.200/32")
         change = ("configure terminal", asn, "no bgp network import-check", family)
         segment.node1.vtysh(*change, *(f"network {prefix}" for prefix in foreign))

@@ -1,0 +1,199 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the pools of a server differ from its profile, in sentences for the plan. Pure."""
+
+# This is a private plugin utility of the kiban.baremetal collection:
+# its interface may change at any time, do not use it from outside.
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...module_utils import _layout
+from .disks import matching
+from .model import Pool, Volume
+from .state import HostState
+
+__all__ = ["layout_messages", "pool_disks"]
+
+_FULL = 80
+"""Percent of a thin pool from which on lvmthin(7)'s dmeventd warns."""
+_EXTENT = 4 << 20
+"""LVM rounds sizes up to it."""
+_MENDS = "the playbook storage"
+
+
+def pool_disks(pools: Sequence[Pool], site: str, host: HostState) -> set[str]:
+    """Names of the disks that belong to a pool, or that a pool selects."""
+    if not pools:
+        return set()
+    found = {str(disk["name"]) for pool in pools for disk in _candidates(pool, host)}
+    names = {pool.name for pool in pools}
+    ours = ((host.layouts or {}).get("disks") or {}).items()
+    return found | {name for name, record in ours if record["pool"] in names and record["site"] == site}
+
+
+def layout_messages(pools: Sequence[Pool], site: str, host: HostState) -> Iterator[str]:
+    """All that is not as the profile states it; nothing where the host was not asked."""
+    if host.layouts is None:
+        return
+    for pool in pools:
+        for message in _Differences(pool, site, host, host.layouts).all():
+            yield f"pool {pool.name}: {message}"
+
+
+def _candidates(pool: Pool, host: HostState) -> list[Mapping[str, Any]]:
+    """Disks that the pool selects, without those of the system and of the storage driver."""
+    free = [disk for disk in host.disks if not disk.get("claimed") and "/" not in (disk.get("uses") or ())]
+    return matching(free, pool.select)
+
+
+class _Differences:
+    """One pool of one server."""
+
+    def __init__(self, pool: Pool, site: str, host: HostState, found: Mapping[str, Any]) -> None:
+        self.pool, self.found = pool, found
+        self.serials = {str(disk["name"]): disk.get("serial_number") or "unknown" for disk in host.disks}
+        records = found.get("disks") or {}
+        self.disks = {
+            name: record
+            for name, record in records.items()
+            if (record["pool"], record["site"]) == (pool.name, site) and name in self.serials
+        }
+        self.new = [
+            f"{disk['name']} (serial {disk.get('serial_number') or 'unknown'})"
+            for disk in _candidates(pool, host)
+            if disk["name"] not in records
+        ]
+
+    def all(self) -> Iterator[str]:
+        if not self.disks:
+            there = f" of {', '.join(self.new)}" if self.new else ""
+            short = (
+                f"; {len(self.new)} of {self.pool.count} disks are there" if len(self.new) != self.pool.count else ""
+            )
+            yield f"is not made; {_MENDS} makes it{there}{short}"
+            return
+        last = "filesystem" if self.pool.filesystem else "group"
+        if unfinished := [name for name, record in self.disks.items() if last not in (record["made"] or ())]:
+            yield f"was not finished on {', '.join(unfinished)}; {_MENDS} goes on"
+        yield from self._members()
+        for name in sorted(self.found.get("suspended") or ()):
+            if _layout.is_mapping(name, self.pool.name, [volume.name for volume in self.pool.volumes]):
+                yield f"{name} is suspended, as a killed run leaves it; {_MENDS} resumes it"
+        if closed := [name for name in self._containers() if name not in self.found["volumes"]]:
+            yield f"its LUKS container is closed: {', '.join(closed)}; {_MENDS} opens it"
+            return
+        for volume in self.pool.volumes:
+            yield from self._volume(volume)
+        if self.pool.mount:
+            yield from self._mount(self.pool.mount, self._single())
+
+    def _members(self) -> Iterator[str]:
+        mates = {serial for record in self.disks.values() for serial in record.get("mates") or ()}
+        gone = sorted(mates - set(self.serials.values()))
+        array = self._array()
+        if self.pool.raid and array is None:
+            yield f"its array does not run; {_MENDS} assembles it" + (f". Gone: {', '.join(gone)}" if gone else "")
+        elif array is not None and self._incomplete(array):
+            yield self._degraded(array, gone)
+        elif gone and not self.pool.raid:
+            yield f"the disk {', '.join(gone)} is gone: pulled, or dead. What was on it is lost with it"
+        elif array is None and self.new and len(self.disks) < self.pool.count:
+            yield f"{', '.join(self.new)} is new; {_MENDS} takes it in"
+        if array is not None and array.get("sync"):
+            yield f"its array is at work: {array['sync']}"
+
+    def _array(self) -> Mapping[str, Any] | None:
+        stopped = ("", "clear", "inactive")
+        arrays = self.found.get("arrays") or ()
+        return next((a for a in arrays if a["pool"] == self.pool.name and a["state"] not in stopped), None)
+
+    @staticmethod
+    def _incomplete(array: Mapping[str, Any]) -> bool:
+        bad = [state for state in array["members"].values() if "faulty" in state or state == "gone"]
+        return bool(array["degraded"] or bad or len(array["members"]) < array["slots"])
+
+    def _degraded(self, array: Mapping[str, Any], gone: Sequence[str]) -> str:
+        members = array["members"]
+        failed = [part for part, state in members.items() if "faulty" in state and self._disk(part)]
+        active = sum("in_sync" in state.split(",") for state in members.values())
+        said = [f"its array {array['node']} has {active} of {array['slots']} members"]
+        if failed:
+            said.append("failed: " + ", ".join(f"{part} (serial {self.serials[self._disk(part)]})" for part in failed))
+        if gone:
+            said.append(f"gone, pulled or dead: serial {', '.join(gone)}")
+        if rebuilding := [part for part, state in members.items() if "spare" in state.split(",")]:
+            said.append(f"being filled: {', '.join(rebuilding)}")
+        elif self.new:
+            said.append(f"{_MENDS} takes in {', '.join(self.new)}")
+        else:
+            said.append(f"put another disk in its place, then {_MENDS} takes it in")
+        return "; ".join(said)
+
+    def _disk(self, part: str) -> str:
+        return next((name for name in self.serials if part in (f"{name}1", f"{name}p1")), "")
+
+    def _mapped(self, volume: str) -> str:
+        """The name that device-mapper has for a volume: LVM writes a - as --."""
+        return f"{self.pool.name.replace('-', '--')}-{volume.replace('-', '--')}"
+
+    def _containers(self) -> list[str]:
+        numbers = [None] if self.pool.raid else range(self.pool.count)
+        return [_layout.mapping_path(self.pool.name, number).rpartition("/")[2] for number in numbers if self.pool.luks]
+
+    def _volume(self, volume: Volume) -> Iterator[str]:
+        from .storage import size_in_bytes
+
+        name = self._mapped(volume.name)
+        # A thin pool in use shows itself by its inner device only.
+        names = (f"{name}-tpool", name) if volume.type == "thin-pool" else (name,)
+        shown = next((each for each in names if each in self.found["volumes"]), None)
+        if shown is None:
+            yield f"volume {volume.name} is not there; {_MENDS} makes or activates it, or says why not"
+            return
+        have, want = self.found["volumes"][shown], size_in_bytes(volume.size)
+        if want is not None and have < want:
+            yield f"volume {volume.name} has {_size(have)}, the model says {volume.size}; {_MENDS} grows it"
+        elif want is not None and have > -(-want // _EXTENT) * _EXTENT:
+            yield f"volume {volume.name} has {_size(have)}, the model says {volume.size}; volumes are not made smaller"
+        if volume.type == "thin-pool":
+            yield from self._fill(volume.name, (self.found.get("thin") or {}).get(f"{name}-tpool"))
+        if volume.mount:
+            yield from self._mount(volume.mount, {name})
+
+    @staticmethod
+    def _fill(name: str, fill: Sequence[Any] | None) -> Iterator[str]:
+        if not fill:
+            return
+        data, metadata, mode = fill
+        if mode != "rw":
+            yield f"thin pool {name} takes no more writes ({mode}): its volumes fail"
+        if data >= _FULL:
+            yield f"thin pool {name} is {data} % full: give it a larger size before its volumes fail"
+        if metadata >= _FULL:
+            yield f"the metadata of thin pool {name} is {metadata} % full: lvextend --poolmetadatasize makes room"
+
+    def _single(self) -> set[str]:
+        """Devices on which the only file system may be."""
+        if self.pool.luks:
+            return set(self._containers())
+        if self.pool.raid:
+            array = self._array()
+            return {str(array["node"])} if array else set()
+        return {f"{name}{part}" for name in self.disks for part in ("1", "p1")}
+
+    def _mount(self, mount: str, devices: set[str]) -> Iterator[str]:
+        device, size, used = (self.found.get("mounts") or {}).get(mount) or (None, 0, None)
+        if device is None:
+            yield f"nothing of it is mounted at {mount}; {_MENDS} mounts it"
+        elif device not in devices:
+            yield f"at {mount} another device is mounted: {device}"
+        elif used is not None and size - used >= _layout.SLACK:
+            yield f"the file system at {mount} leaves {_size(size - used)} of its volume unused; {_MENDS} grows it"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

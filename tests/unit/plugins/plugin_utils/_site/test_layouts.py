@@ -1,0 +1,280 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a plan says of pools, on hosts in memory that were made by the steps of disk_layout itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.kiban.baremetal.plugins.module_utils import _layout
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.layouts import layout_messages, pool_disks
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Pool, Volume
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import HostState
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import size_in_bytes
+from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
+
+IDS = "00000000-0000-4000-8000-00000000000{}"
+DATA = Volume("data", "100MiB", "linear", None, "ext4", "/srv/data")
+LOGS = Volume("logs", None, "linear", None, "xfs", "/srv/logs")
+STORE = Volume("store", "400MiB", "thin-pool", None, None, None)
+DB = Volume("db-1", "4GiB", "thin", "store", "xfs", "/srv/db")
+
+
+def pool(*volumes: Volume, count: int = 2, **more: Any) -> Pool:
+    blank = {"raid": None, "metadata": "1.2", "luks": False, "filesystem": None, "mount": None}
+    select = " || ".join(f"serial_number == '{serial}'" for serial in "abdef")
+    return Pool(**{**blank, "name": "fast", "select": select, "count": count, "volumes": volumes, **more})
+
+
+POOLS = {
+    "mirror": pool(DATA, LOGS, raid="raid1"),
+    "encrypted mirror": pool(DATA, STORE, DB, raid="raid1", luks=True),
+    "one": pool(count=1, filesystem="ext4", mount="/srv/one"),
+    "one encrypted": pool(count=1, luks=True, filesystem="xfs", mount="/srv/one"),
+    "mirrored file system": pool(raid="raid1", filesystem="xfs", mount="/srv/one"),
+    "wide": pool(DATA, LOGS),
+    "for the storage driver": pool(),
+    "encrypted disks": pool(STORE, DB, luks=True),
+    "of a storage driver": pool(raid="raid1"),
+}
+
+
+def wanted(pool: Pool, *disks: str) -> _layout.Pool:
+    volumes = tuple(
+        _layout.Volume(each.name, size_in_bytes(each.size), each.type, each.thin_pool, each.filesystem, each.mount)
+        for each in pool.volumes
+    )
+    names = disks or ("a", "b")[: pool.count]
+    return _layout.Pool(pool.name, names, pool.raid, pool.metadata, pool.luks, volumes, pool.filesystem, pool.mount)
+
+
+def made(pool: Pool, *disks: str) -> Host:
+    here = Host()
+    for serial in disks or ("a", "b")[: pool.count]:
+        here.add(serial)
+    settle(here, wanted(pool, *disks))
+    return here
+
+
+def settle(here: Host, pool: _layout.Pool) -> None:
+    for number in range(1, 9):
+        steps, refused = decide([pool], "lab", (), here.facts(), IDS.format(number))
+        assert not refused
+        for step in steps:
+            here.do(step)
+
+
+def node(device: str) -> str:
+    """As the kernel, or device-mapper, calls a device of the plan."""
+    if device.startswith("/dev/md/"):
+        return "md127"
+    if device.startswith("/dev/mapper/"):
+        return device.rpartition("/")[2]
+    parts = device.split("/")[2:]
+    return "-".join(part.replace("-", "--") for part in parts)
+
+
+def seen(here: Host) -> HostState:
+    """What the probe would tell of this host."""
+    there = here.devices()
+    volumes = {node(path): here.size(path) for path in sorted(here.opened)}
+    for name, group in here.groups.items():
+        if set(group.pvs) <= set(there):
+            volumes |= {node(f"/dev/{name}/{lv}"): each.size for lv, each in group.lvs.items() if each.active}
+    arrays = []
+    for name in here.running:
+        array = here.arrays[name]
+        words = {"active": "in_sync", "spare": "spare", "faulty": "faulty"}
+        members = {part.rpartition("/")[2]: words[state] for part, state in array.members.items()}
+        members = {part: state if part[:-1] in here.disks else "gone" for part, state in members.items()}
+        degraded = array.slots - list(members.values()).count("in_sync")
+        arrays.append(
+            {
+                "pool": name,
+                "node": "md127",
+                "state": "clean",
+                "slots": array.slots,
+                "degraded": degraded,
+                "members": members,
+                "sync": "",
+            }
+        )
+    records = {
+        serial: {"pool": disk.pool, "site": disk.site, "made": sorted(disk.made), "mates": sorted(disk.mates)}
+        for serial, disk in here.disks.items()
+        if disk.id
+    }
+    mounts = {
+        mount: [node(device), here.size(device), here.fs_sizes.get(device)] for mount, device in here.mounts.items()
+    }
+    disks = tuple({"name": serial, "serial_number": serial, "capacity_bytes": 1 << 30} for serial in here.disks)
+    layouts = {
+        "disks": records,
+        "arrays": arrays,
+        "volumes": volumes,
+        "suspended": [],
+        "thin": {"fast-store-tpool": [10, 5, "rw"]} if "fast-store" in volumes else {},
+        "mounts": mounts,
+    }
+    return HostState(where="node", disks=disks, layouts=layouts)
+
+
+def said(pool: Pool, host: Host | HostState) -> list[str]:
+    return list(layout_messages([pool], "lab", host if isinstance(host, HostState) else seen(host)))
+
+
+@pytest.mark.parametrize("shape", POOLS)
+def test_a_complete_pool_says_nothing(shape: str) -> None:
+    here = made(POOLS[shape])
+    here.add("c")
+    assert said(POOLS[shape], here) == []
+    assert pool_disks([POOLS[shape]], "lab", seen(here)) == set("ab"[: POOLS[shape].count])
+    assert said(POOLS[shape], replace(seen(here), layouts=None)) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(shape=st.sampled_from(sorted(POOLS)), seed=st.integers(0, 2**32), restarts=st.booleans())
+def test_the_plan_says_something_if_and_only_if_a_run_would_do_something(shape: str, seed: int, restarts: bool) -> None:
+    """After any kills and restarts on the way to a complete pool."""
+    dice, here, intended = random.Random(seed), Host(), wanted(POOLS[shape])
+    for serial in ("a", "b", "c"):
+        here.add(serial)
+    for number in range(1, 6):
+        steps, refused = decide([intended], "lab", (), here.facts(), IDS.format(number))
+        assert not refused
+        assert bool(steps) == bool(said(POOLS[shape], here)), (steps, said(POOLS[shape], here))
+        cut = dice.randrange(len(steps) + 1)
+        for step in steps[:cut]:
+            here.do(step)
+        if cut < len(steps) and dice.random() < 0.7:
+            here.do(steps[cut], half=True)
+        if restarts and dice.random() < 0.5:
+            here.restart()
+
+
+def failed(here: Host) -> None:
+    here.arrays["fast"] = replace(here.arrays["fast"], members={"/dev/a1": "faulty", "/dev/b1": "active"})
+
+
+def pulled(here: Host) -> None:
+    del here.disks["a"]
+
+
+def pulled_and_replaced(here: Host) -> None:
+    pulled(here)
+    here.add("d")
+
+
+def stopped(here: Host) -> None:
+    here.running.clear()
+    here.mounts.clear()
+    here.groups.clear()
+
+
+def volume_lost(here: Host) -> None:
+    group = here.groups["fast"]
+    here.groups["fast"] = replace(group, lvs={**group.lvs, "data": replace(group.lvs["data"], active=False)})
+    del here.mounts["/srv/data"]
+
+
+def small_file_system(here: Host) -> None:
+    here.fs_sizes["/dev/fast/data"] -= 64 << 20
+
+
+def mounted_elsewhere(here: Host) -> None:
+    here.mounts["/srv/data"] = "/dev/fast/logs"
+
+
+def wiped(here: Host) -> None:
+    for serial in "ab":
+        here.disks[serial] = replace(here.disks[serial], id=None, pool=None, site=None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (failed, ["its array md127 has 1 of 2 members; failed: a1 (serial a); put another disk in its place"]),
+        (pulled, ["md127 has 1 of 2 members; gone, pulled or dead: serial a; put another disk"]),
+        (pulled_and_replaced, ["gone, pulled or dead: serial a; the playbook storage takes in d (serial d)"]),
+        (stopped, ["its array does not run", "volume data is not there", "volume logs is not there"]),
+        (volume_lost, ["volume data is not there"]),
+        (small_file_system, ["the file system at /srv/data leaves 64 MiB of its volume unused"]),
+        (mounted_elsewhere, ["at /srv/data another device is mounted: fast-logs"]),
+        (lambda here: here.mounts.pop("/srv/logs"), ["nothing of it is mounted at /srv/logs"]),
+        (wiped, ["is not made; the playbook storage makes it of a (serial a), b (serial b)"]),
+    ],
+)
+def test_what_is_said_of_a_damage(damage: Callable[[Host], Any], words: list[str]) -> None:
+    here = made(POOLS["mirror"])
+    damage(here)
+    found = said(POOLS["mirror"], here)
+    assert len(found) == len(words), found
+    for message, word in zip(found, words, strict=True):
+        assert message.startswith("pool fast: ") and word in message
+
+
+def test_a_closed_container_is_named_and_nothing_behind_it() -> None:
+    here = made(POOLS["encrypted disks"])
+    here.restart()
+    [message] = said(POOLS["encrypted disks"], here)
+    assert message == "pool fast: its LUKS container is closed: fast-luks0, fast-luks1; the playbook storage opens it"
+
+
+def test_a_disk_of_a_volume_group_that_is_gone() -> None:
+    here = made(POOLS["wide"])
+    del here.disks["b"]
+    assert "the disk b is gone: pulled, or dead" in said(POOLS["wide"], here)[0]
+
+
+def test_other_sizes_than_the_model_states() -> None:
+    here = made(POOLS["mirror"])
+    for size, words in (("200MiB", "the playbook storage grows it"), ("50MiB", "volumes are not made smaller")):
+        [message] = said(pool(replace(DATA, size=size), LOGS, raid="raid1"), here)
+        assert message == f"pool fast: volume data has 100 MiB, the model says {size}; {words}"
+
+
+@pytest.mark.parametrize(
+    ("fill", "words"),
+    [
+        ([79, 79, "rw"], []),
+        ([80, 5, "rw"], ["thin pool store is 80 % full"]),
+        ([10, 90, "rw"], ["the metadata of thin pool store is 90 % full"]),
+        ([100, 5, "out_of_data_space"], ["takes no more writes (out_of_data_space)", "is 100 % full"]),
+        ([0, 0, "Fail"], ["takes no more writes (Fail)"]),
+    ],
+)
+def test_thin_pools_that_are_nearly_full(fill: list[Any], words: list[str]) -> None:
+    state = seen(made(POOLS["encrypted disks"]))
+    assert state.layouts
+    found = said(
+        POOLS["encrypted disks"], replace(state, layouts={**state.layouts, "thin": {"fast-store-tpool": fill}})
+    )
+    assert len(found) == len(words) and all(word in message for word, message in zip(words, found, strict=True))
+
+
+def test_what_a_killed_run_left_suspended() -> None:
+    state = seen(made(POOLS["mirror"]))
+    assert state.layouts
+    suspended = ["fast-data", "fast--other-data", "fast-of_a_driver", "held"]
+    layouts = {**state.layouts, "suspended": suspended}
+    [message] = said(POOLS["mirror"], replace(state, layouts=layouts))
+    assert "fast-data is suspended" in message
+
+
+def test_disks_of_another_site_or_pool_are_not_this_pools() -> None:
+    for change in ({"site": "tokyo"}, {"pool": "slow"}):
+        here = made(POOLS["mirror"])
+        for serial in "ab":
+            here.disks[serial] = replace(here.disks[serial], **change)
+        [message] = said(POOLS["mirror"], here)
+        assert "is not made" in message and "0 of 2 disks are there" in message
