@@ -97,7 +97,7 @@ class Router(Space):
         super().__init__(name, directory)
         here = self.directory
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
-        # From FRR 10 on, which has no file of its own for bfdd's control socket either.
+        # From FRR 10 on, which has no --bfdctl either.
         mgmtd = [("mgmtd", [])] if os.path.exists(f"{self.frr}/mgmtd") else []
         empty = ["-f", "/dev/null"]
         bfdd = ("bfdd", empty if mgmtd else [*empty, "--bfdctl", f"{here}/bfdd.sock"])

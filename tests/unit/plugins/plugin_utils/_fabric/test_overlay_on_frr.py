@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,8 +59,9 @@ class Node(Router, Host):
 
 def overlaid(checkout: Path, name: str) -> Site:
     data = yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text())
-    data["cluster"]["sdn"]["overlay"] = "vxlan"
-    return load_site(data)
+    site = load_site(data)
+    # With routed links a site file can't ask for it yet.
+    return replace(site, cluster=replace(site.cluster, sdn=replace(site.cluster.sdn, overlay="vxlan")))
 
 
 def address(site: Site, name: str) -> str:
