@@ -21,7 +21,7 @@ from ..module_utils._bmc.addresses import expand
 from ..plugin_utils._drivers import cluster, sds_local, sds_lvm, sds_nfs
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
-from ..plugin_utils._readers.bmcs import bmc_options, read_bmcs
+from ..plugin_utils._readers.bmcs import Asked, bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._readers.strangers import find_bmcs
@@ -31,7 +31,7 @@ from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.stages import node_taints
+from ..plugin_utils._site.stages import node_labels, node_taints
 from ..plugin_utils._site.state import SiteState
 
 _AT_ONCE = 100
@@ -83,6 +83,11 @@ class ActionModule(ActionBase):
             write_result(args["path"], result)
         result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan, intent, state)
+        result["node_labels"] = {
+            change.server: node_labels(site.server(change.server))
+            for change in plan.changes
+            if change.stage == "labels" and change.server not in plan.later
+        }
         result["node_taints"] = {
             change.server: node_taints(site.server(change.server))
             for change in plan.changes
@@ -148,6 +153,7 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
             "name": name,
             "groups": [f"todo_{stage}" for stage in stages],
             "todo": {stage: actions[0] for stage, actions in stages.items()},
+            "hardware_actions": stages.get("hardware", []),
             "host_actions": stages.get("host", []),
             "kubelet_config": (
                 merged_config(state.hosts[name].kubelet_config, intent.kubelet_config)
@@ -157,7 +163,14 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
         }
         for name, stages in todo.items()
     ] + [
-        {"name": name, "groups": ["todo_waits"], "todo": {}, "host_actions": [], "kubelet_config": ""}
+        {
+            "name": name,
+            "groups": ["todo_waits"],
+            "todo": {},
+            "hardware_actions": [],
+            "host_actions": [],
+            "kubelet_config": "",
+        }
         for name in plan.later
     ]
 
@@ -252,13 +265,13 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         )
 
 
-def asked_of_bmcs(site: Site) -> dict[str, set[str]]:
+def asked_of_bmcs(site: Site) -> dict[str, Asked]:
     """What BMCs are asked besides what every plan needs: only what the profile of the server says something about."""
-    kinds = {
-        name: {kind for kind in ("firmware", "bios") if getattr(profile, kind)}
+    asked = {
+        name: Asked(firmware=bool(profile.firmware), bios=bool(profile.bios), volumes=profile.volumes)
         for name, profile in site.profiles.items()
     }
-    return {server.name: kinds[server.profile] for server in site.servers if kinds[server.profile]}
+    return {server.name: asked[server.profile] for server in site.servers}
 
 
 def with_layouts(site: Site) -> set[str]:

@@ -16,7 +16,6 @@ try:
     from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
     from ..plugin_utils._site.model import Server, Site
     from ..plugin_utils._site.render import file_mode, node_files
-    from ..plugin_utils._site.stages import node_labels
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
@@ -91,13 +90,10 @@ def site_artifacts(data: Mapping[str, Any] | str) -> list[str]:
     return cluster.artifacts(_site(data)) if data else []
 
 
-def node_label_manifests(data: Mapping[str, Any] | str, names: list[str]) -> list[dict[str, Any]]:
+def node_label_manifests(labels: Mapping[str, Mapping[str, str]], names: list[str]) -> list[dict[str, Any]]:
     """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
-    site = _site(data)
-    servers = [_find(site, name) for name in names]
     return [
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": server.name, "labels": node_labels(server)}}
-        for server in servers
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": dict(labels[name])}} for name in names
     ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -207,11 +207,15 @@ def mapping_path(pool: str, number: int | None) -> str:
     return f"/dev/mapper/{pool}-luks" + ("" if number is None else str(number))
 
 
-def is_mapping(name: str, pool: str) -> bool:
-    """Whether a device of device-mapper is a container or a volume of this pool. LVM writes a - in names as --."""
-    group = f"{pool.replace('-', '--')}-"
-    volume = name.startswith(group) and not name[len(group) :].startswith("-")
-    return volume or name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None))
+def is_mapping(name: str, pool: str, volumes: Iterable[str]) -> bool:
+    """Whether a device of device-mapper is a container of this pool, or one of these volumes or a part of it.
+
+    LVM writes a - in names as --. Other volumes of the group are those of a storage driver.
+    """
+    if name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None)):
+        return True
+    ours = [f"{pool.replace('-', '--')}-{volume.replace('-', '--')}" for volume in volumes]
+    return any(name in (own, f"{own}-tpool") or name.startswith(f"{own}_t") for own in ours)
 
 
 def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:

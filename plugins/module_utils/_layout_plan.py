@@ -264,7 +264,10 @@ class _Plan:
         inactive = [name for name, lv in group.lvs.items() if not lv.active]
         # A killed lvcreate can leave a thin volume that the thin pool never heard of: LVM cannot activate it. A new
         # volume was never mounted, so it is made again. Those in a thin pool go before the pool.
-        new = sorted((name for name in inactive if group.lvs[name].new), key=lambda name: not group.lvs[name].thin_pool)
+        # Others are those of a storage driver, which has the same tag and looks after them itself.
+        ours = {volume.name for volume in self.pool.volumes}
+        new = [name for name in inactive if name in ours and group.lvs[name].new]
+        new.sort(key=lambda name: not group.lvs[name].thin_pool)
         steps = []
         for path in (f"/dev/{self.pool.name}/{name}" for name in new):
             steps.append(self._step("lv_remove", path, f"remove {path}, which a killed run began to make"))

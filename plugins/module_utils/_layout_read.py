@@ -106,7 +106,7 @@ def suspended(pools: Sequence[_layout.Pool]) -> list[str]:
         if _disks.sysfs_value(f"/sys/block/{node}/dm/suspended") != "1":
             continue
         name = _disks.sysfs_value(f"/sys/block/{node}/dm/name") or ""
-        if any(_layout.is_mapping(name, pool.name) for pool in pools):
+        if any(_layout.is_mapping(name, pool.name, [volume.name for volume in pool.volumes]) for pool in pools):
             found.append(name)
     return found
 

@@ -156,6 +156,10 @@ hosts:
   type: list
   elements: dict
   returned: success
+node_labels:
+  description: Node name to the labels that it should have, for nodes that lack labels or taints.
+  type: dict
+  returned: success
 node_taints:
   description: Node name to the taints that it should have, for nodes that lack any.
   type: dict

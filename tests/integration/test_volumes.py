@@ -67,6 +67,16 @@ def get(cluster: Cluster, *args: str) -> Any:
     return json.loads(cluster.run("get", *args, "--output=json", "--ignore-not-found") or "null")
 
 
+def account(cluster: Cluster, name: str, namespace: str, folder: Path) -> Path:
+    """The way to the API server with the rights of the driver's own service account."""
+    token = cluster.run("create", "token", name, f"--namespace={namespace}").strip()
+    config = json.loads(cluster.kubeconfig.read_text())
+    config["users"][0]["user"]["token"] = token
+    path = folder / "account.conf"
+    path.write_text(json.dumps(config))
+    return path
+
+
 def claim(name: str, storage_class: str, size: str, mode: str = "ReadWriteOnce") -> dict[str, Any]:
     spec = {"accessModes": [mode], "storageClassName": storage_class, "resources": {"requests": {"storage": size}}}
     return {
@@ -85,7 +95,8 @@ def test_nfs(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: P
     applied = sds_nfs.manifests(SITE, "volume-provisioner:x")
     run_module(kube_apply, manifests=applied, **cluster.options)
     assert run_module(kube_apply, manifests=applied, **cluster.options)["changed"] is False
-    command = [program, "nfs", f"--kubeconfig={cluster.kubeconfig}", "--server=198.51.100.22", "--export=/srv/volumes"]
+    config = account(cluster, "nfs-provisioner", "kiban-nfs", tmp_path)
+    command = [program, "nfs", f"--kubeconfig={config}", "--server=198.51.100.22", "--export=/srv/volumes"]
 
     with running(log, *command, f"--root={export}"):
         wanted = [claim("shared", "kiban-nfs", "1Mi", "ReadWriteMany"), claim("huge", "kiban-nfs", "1Pi")]
@@ -162,7 +173,8 @@ def test_lvm(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: P
     for name in ("n1", "n2"):
         status = {"status": {"allocatable": {"pods": "10"}, "capacity": {"pods": "10"}}}
         cluster.run("patch", "node", name, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
-    command = [program, "lvm", f"--kubeconfig={cluster.kubeconfig}", "--node=n1", "--volume-group=fast"]
+    config = account(cluster, "lvm-provisioner", "kiban-lvm", tmp_path)
+    command = [program, "lvm", f"--kubeconfig={config}", "--node=n1", "--volume-group=fast"]
     options = ["--class=kiban-lvm", "--namespace=kiban-lvm", "--root=/"]
 
     def told() -> str:
@@ -199,7 +211,7 @@ def test_lvm(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: P
         assert grown["status"]["allocatedResources"] == {"storage": "64Mi"}
         assert grown["status"]["allocatedResourceStatuses"] == {"storage": "NodeResizePending"}
         assert group.volumes[name]["extents"] == 16
-        assert get(cluster, "pv", name)["spec"]["capacity"] == {"storage": "64Mi"}
+        until(lambda: get(cluster, "pv", name)["spec"]["capacity"], lambda found: found == {"storage": "64Mi"}, log)
         until(told, lambda room: room == "36Mi", log)
 
         # There is no kubelet to say that they have ended.
@@ -222,7 +234,8 @@ def test_a_volume_that_was_cut_off_is_made_again_and_others_are_left_alone(
     group.write({"name": "fast", "extents": 25, "volumes": {f"pvc-{uid}": left, "theirs": others}})
     chosen = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n3"}}}
     cluster.run("patch", "pvc", "again", "--type=merge", f"--patch={json.dumps(chosen)}")
-    command = [program, "lvm", f"--kubeconfig={cluster.kubeconfig}", "--node=n3", "--volume-group=fast"]
+    config = account(cluster, "lvm-provisioner", "kiban-lvm", tmp_path)
+    command = [program, "lvm", f"--kubeconfig={config}", "--node=n3", "--volume-group=fast"]
     options = ["--class=kiban-lvm", "--namespace=kiban-lvm", "--root=/"]
     with running(log, *command, *options, PATH=f"{group.folder}:{os.environ['PATH']}"):
         until(lambda: get(cluster, "pvc", "again"), lambda found: found["status"].get("phase") == "Bound", log)

@@ -119,9 +119,8 @@ class Runs:
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         began = time.monotonic()
         done = subprocess.run(command, env=self.environment, cwd=CHECKOUT, check=False, **both)
-        print(
-            f"{name}: ended with {done.returncode} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-        )
+        seconds = time.monotonic() - began
+        print(f"{name}: ended with {done.returncode} after {seconds:.0f} s", file=sys.stderr, flush=True)
         if "--show" in sys.argv:
             print(done.stdout, file=sys.stderr, flush=True)
         return done.returncode, done.stdout

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the BMCs of inventory hosts: power state and inserted media; firmware and BIOS where somebody asks for them."""
+"""Reads the BMCs of inventory hosts: power state and inserted media; more where it is asked for."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,12 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, BmcError, Options
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import scan
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
 
-from .._site.state import Bios, BmcState
+from .._site.model import RaidVolume
+from .._site.state import Bios, BmcState, Raid
 
-__all__ = ["bmc_options", "bmc_target", "read_bmcs"]
+__all__ = ["Asked", "bmc_options", "bmc_target", "read_bmcs"]
 
 
 def bmc_target(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,26 +54,33 @@ def bmc_options(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> Optio
     return Options.from_params(target)
 
 
-def read_bmcs(options: Mapping[str, Options], more: Mapping[str, Collection[str]] | None = None) -> dict[str, BmcState]:
-    """Never raises for a BMC's fault: what failed is in C(error).
+@dataclass(frozen=True)
+class Asked:
+    """What a BMC is asked besides its status. Each costs requests."""
 
-    C(more) says of whom also C(firmware) or C(bios) is read: each costs requests, so nobody else is asked for it.
-    """
-    kinds: dict[frozenset[str], dict[str, Options]] = {}
+    firmware: bool = False
+    bios: bool = False
+    volumes: tuple[RaidVolume, ...] = ()
+
+
+def read_bmcs(options: Mapping[str, Options], more: Mapping[str, Asked] | None = None) -> dict[str, BmcState]:
+    """Never raises for a BMC's fault: what failed is in C(error). C(more): of whom more than the status is read."""
+    kinds: dict[Asked, dict[str, Options]] = {}
     for name, one in options.items():
-        kinds.setdefault(frozenset((more or {}).get(name, ())), {})[name] = one
-    found = {name: one for kind, some in kinds.items() for name, one in scan(some, partial(_read, kind)).items()}
+        kinds.setdefault((more or {}).get(name, Asked()), {})[name] = one
+    found = {name: one for asked, some in kinds.items() for name, one in scan(some, partial(_read, asked)).items()}
     return {name: BmcState(error=str(one.error)) if one.value is None else one.value for name, one in found.items()}
 
 
-def _read(kind: Collection[str], bmc: Bmc) -> BmcState:
+def _read(asked: Asked, bmc: Bmc) -> BmcState:
     status = bmc.status()
     return BmcState(
         power=status["power_state"],
         uuid=status["uuid"],
         media=tuple(status["media"]),
-        firmware=tuple(bmc.hardware(["firmware"])["firmware"] or ()) if "firmware" in kind else None,
-        bios=_bios(bmc) if "bios" in kind else None,
+        firmware=tuple(bmc.hardware(["firmware"])["firmware"] or ()) if asked.firmware else None,
+        bios=_bios(bmc) if asked.bios else None,
+        raid=_raid(bmc, asked.volumes) if asked.volumes else None,
     )
 
 
@@ -80,3 +90,24 @@ def _bios(bmc: Bmc) -> Bios:
     except BmcError as exc:
         return Bios(error=str(exc))
     return Bios(found.current, found.pending)
+
+
+def _raid(bmc: Bmc, wanted: Collection[RaidVolume]) -> Raid:
+    """By the decision of the module bmc_volume, which sends nothing that changes something."""
+    missing, wrong, known = [], {}, set()
+    there: dict[str, str] = {}
+    for one in wanted:
+        try:
+            controller = bmc.volumes(one.controller)
+            there |= {str(volume.uri): str(volume.name) for volume in controller.read()}
+            plan = controller.plan("present", Volume(one.name, one.raid_type, one.drives))
+        except BmcError as exc:
+            wrong[one.name] = str(exc)
+            continue
+        if plan.found is None:
+            missing.append(one.name)
+        else:
+            known.add(str(plan.found.uri))
+    # One that is there in another form is told with its reason.
+    foreign = tuple(sorted(name for uri, name in there.items() if uri not in known and name not in wrong))
+    return Raid(tuple(missing), wrong, foreign)

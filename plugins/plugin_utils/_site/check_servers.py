@@ -40,9 +40,19 @@ def check_profiles(draft: Draft) -> None:
             if (baseline.get("version") is None) == (baseline.get("minimum") is None):
                 where = f"{path}.firmware[{number}]"
                 draft.problem(where, "needs either version or minimum", "version is exact, minimum is the oldest")
+        _drives(draft, f"{path}.volumes", profile.get("volumes") or {})
         for purpose, selector in (profile.get("disks") or {}).items():
             _expression(draft, f"{path}.disks.{purpose}.select", (selector or {}).get("select"), check_selector)
     _same_group(draft, "profile", [(f"profiles.{name}", name) for name in draft.part("profiles")])
+
+
+def _drives(draft: Draft, path: str, volumes: dict[str, Any]) -> None:
+    seen: dict[tuple[str | None, str], str] = {}
+    for name, volume in volumes.items():
+        for drive in (volume or {}).get("drives") or ():
+            other = seen.setdefault((volume.get("controller"), drive), name)
+            if other != name:
+                draft.problem(f"{path}.{name}.drives", f"the drive {drive} is in the volume {other} too", "one of them")
 
 
 def _expression(draft: Draft, path: str, text: str | None, check: Callable[[str], object]) -> None:

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server's BMC sets before a system starts: BIOS attributes, against the profile. Pure."""
+"""What a server's BMC sets before a system starts: BIOS attributes and RAID volumes, against the profile. Pure."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -15,10 +15,10 @@ from .changes import Change, View
 from .stages import HARDWARE
 from .state import BmcState
 
-__all__ = ["bios_notices", "hardware"]
+__all__ = ["bios", "hardware_notices", "volumes"]
 
 
-def hardware(view: View, bmc: BmcState, restart: bool) -> Iterator[Change]:
+def bios(view: View, bmc: BmcState, restart: bool) -> Iterator[Change]:
     """What differs. C(restart): nothing else of the run restarts the server, so this has to."""
     found, wanted = bmc.bios, view.site.profiles[view.server.profile].bios
     if found is None:
@@ -36,8 +36,33 @@ def hardware(view: View, bmc: BmcState, restart: bool) -> Iterator[Change]:
         yield Change(view.server.name, HARDWARE, action, "BIOS", before, after, disruption)
 
 
-def bios_notices(view: View, bmc: BmcState) -> Iterator[str]:
-    """Why attributes of the profile are not compared."""
+def volumes(view: View, bmc: BmcState) -> Iterator[Change]:
+    """Volumes to be made. Only where the server is installed afterwards: of no other it is known that it holds nothing
+    on these drives.
+    """
+    wanted = {one.name: one for one in view.site.profiles[view.server.profile].volumes}
+    for name in bmc.raid.missing if bmc.raid else ():
+        after = f"{wanted[name].raid_type} of {', '.join(wanted[name].drives)}"
+        yield Change(view.server.name, HARDWARE, "volumes", f"volume {name}", "missing", after, "data")
+
+
+def hardware_notices(view: View, bmc: BmcState, installs: bool) -> Iterator[str]:
+    """What is not compared, and what no run mends."""
+    yield from _bios_notices(view, bmc)
+    if bmc.raid is None:
+        return
+    if bmc.raid.missing and not installs:
+        yield (
+            f"its controller has no volume {', '.join(bmc.raid.missing)}. It is made before the server is installed: "
+            "set a new word in its 'reinstall'"
+        )
+    for name, why in bmc.raid.wrong.items():
+        yield f"its volume {name} is left as it is: {why}"
+    if bmc.raid.foreign:
+        yield f"its controller has volumes that the profile does not know: {', '.join(bmc.raid.foreign)}. Kept"
+
+
+def _bios_notices(view: View, bmc: BmcState) -> Iterator[str]:
     found, wanted = bmc.bios, view.site.profiles[view.server.profile].bios
     if found is None:
         return

@@ -76,20 +76,19 @@ class _Differences:
             )
             yield f"is not made; {_MENDS} makes it{there}{short}"
             return
-        last = "group" if self.pool.volumes else "filesystem"
+        last = "filesystem" if self.pool.filesystem else "group"
         if unfinished := [name for name, record in self.disks.items() if last not in (record["made"] or ())]:
             yield f"was not finished on {', '.join(unfinished)}; {_MENDS} goes on"
         yield from self._members()
         for name in sorted(self.found.get("suspended") or ()):
-            if _layout.is_mapping(name, self.pool.name):
+            if _layout.is_mapping(name, self.pool.name, [volume.name for volume in self.pool.volumes]):
                 yield f"{name} is suspended, as a killed run leaves it; {_MENDS} resumes it"
         if closed := [name for name in self._containers() if name not in self.found["volumes"]]:
             yield f"its LUKS container is closed: {', '.join(closed)}; {_MENDS} opens it"
             return
-        if self.pool.volumes:
-            for volume in self.pool.volumes:
-                yield from self._volume(volume)
-        elif self.pool.mount:
+        for volume in self.pool.volumes:
+            yield from self._volume(volume)
+        if self.pool.mount:
             yield from self._mount(self.pool.mount, self._single())
 
     def _members(self) -> Iterator[str]:

@@ -34,6 +34,7 @@ from .model import (
     Problem,
     Profile,
     Rack,
+    RaidVolume,
     Sdn,
     Sds,
     Server,
@@ -168,6 +169,10 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
         power_on_watts=raw["power_on_watts"],
         storage=storage,
         bios=raw["bios"],
+        volumes=tuple(
+            RaidVolume(volume, values["raid_type"], tuple(values["drives"]), values["controller"])
+            for volume, values in raw["volumes"].items()
+        ),
     )
 
 

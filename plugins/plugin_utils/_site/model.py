@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "Profile",
     "Rack",
+    "RaidVolume",
     "Sdn",
     "Sds",
     "Server",
@@ -144,6 +145,18 @@ class FirmwareBaseline:
 
 
 @dataclass(frozen=True)
+class RaidVolume:
+    """A volume of one of the BMC's controllers."""
+
+    name: str
+    raid_type: str
+    drives: tuple[str, ...]
+    """By Id or serial number."""
+    controller: str | None
+    """None: the only one that has volumes."""
+
+
+@dataclass(frozen=True)
 class Profile:
     name: str
     expect: tuple[str, ...]
@@ -157,6 +170,7 @@ class Profile:
     storage: tuple[Pool, ...] = ()
     bios: Mapping[str, str | int | bool] = field(default_factory=dict)
     """BIOS attribute to its value, both as the maker names them."""
+    volumes: tuple[RaidVolume, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from .changes import CLUSTER, Notice, View
 from .disks import matching
 from .fit import firmware_differences
-from .hardware import bios_notices
+from .hardware import hardware_notices
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
@@ -32,8 +32,11 @@ _SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Kubernetes puts these on and takes them off by itself."""
 
 
-def notices(view: View, bmc: BmcState) -> Iterator[Notice]:
-    """About a server whose installed system answers."""
+def notices(view: View, bmc: BmcState, again: bool) -> Iterator[Notice]:
+    """About a server whose installed system answers. C(again): it is installed again all the same."""
+    if not bmc.error and not another_servers_bmc(view.host, bmc):
+        for message in hardware_notices(view, bmc, installs=again):
+            yield Notice(view.server.name, message)
     for about in _TABLE:
         for message in about(view, bmc):
             yield Notice(view.server.name, message)
@@ -91,7 +94,6 @@ def _bmc(view: View, bmc: BmcState) -> Iterator[str]:
     if stranger := another_servers_bmc(view.host, bmc):
         yield stranger
         return
-    yield from bios_notices(view, bmc)
     profile = view.site.profiles[view.server.profile]
     if profile.firmware and not bmc.firmware:
         yield "its BMC lists no firmware, so the profile's versions are not compared"

@@ -14,7 +14,7 @@ from typing import Any
 
 from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
 from .disruption import admit, waves
-from .hardware import bios_notices, hardware
+from .hardware import bios, hardware_notices, volumes
 from .model import Server, Site
 from .notices import another_servers_bmc, kube_proxy, notices, unknown_bmcs, unknown_nodes
 from .objects import differences
@@ -191,7 +191,7 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
     member = state.cluster.reachable and server.name in state.cluster.nodes
     if bmc.power == "off":
         if member and not _reinstall(server, host):
-            yield from hardware(view, bmc, restart=False)
+            yield from bios(view, bmc, restart=False)
             yield view.change(INSTALL, "disk", "power", "off", "on")
             yield from later_stages(view, silent=True)
         else:
@@ -208,10 +208,10 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
 
 def _install(view: View, bmc: BmcState, action: str, before: str) -> Iterator[Finding]:
     if view.host.where != "node":  # which tells all its notices
-        yield from (Notice(view.server.name, message) for message in bios_notices(view, bmc))
-    first = list(hardware(view, bmc, restart=False))
+        yield from (Notice(view.server.name, message) for message in hardware_notices(view, bmc, installs=True))
+    first = [*bios(view, bmc, restart=False), *volumes(view, bmc)]
     yield from first
-    # What was written comes into force with the reset that boots the ramdisk.
+    # What was written comes into force, and volumes that wait are made, with the reset that boots the ramdisk.
     action = "ramdisk" if first else action
     yield view.change(INSTALL, action, "operating system", before, "node image, booted", "data")
     yield from later_stages(replace(view, unseen="not yet seen"))
@@ -224,13 +224,13 @@ def _running(view: View, bmc: BmcState) -> Iterator[Finding]:
     if again and unusable:
         yield Problem(server.name, f"is not installed again: {unusable}")
         return
-    yield from notices(view, bmc)
+    yield from notices(view, bmc, again)
     if again:
         word = (host.installed or {}).get("reinstall")
         yield from _install(view, bmc, "ramdisk", f"installed with reinstall word '{word or ''}'")
     else:
         if not unusable:
-            yield from hardware(view, bmc, restart=True)
+            yield from bios(view, bmc, restart=True)
         yield from later_stages(view)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from .disruption import Pod, PodBudget
 
-__all__ = ["Bios", "BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "SiteState"]
+__all__ = ["Bios", "BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "Raid", "SiteState"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Bios:
 
 
 @dataclass(frozen=True)
+class Raid:
+    """The volumes of the profile, and others, as the BMC's controllers have them."""
+
+    missing: tuple[str, ...] = ()
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    """Volume to why it can be neither kept nor made: another has its drives, or the controller can't be read."""
+    foreign: tuple[str, ...] = ()
+    """Volumes that are none of the profile's."""
+
+
+@dataclass(frozen=True)
 class BmcState:
     """One BMC. C(error) is set when it could not be read; then nothing else is known."""
 
@@ -37,6 +48,8 @@ class BmcState:
     firmware: tuple[Mapping[str, Any], ...] | None = None
     """Its firmware inventory; None where it was not asked for, or can't be read."""
     bios: Bios | None = None
+    """None where it was not asked for."""
+    raid: Raid | None = None
     """None where it was not asked for."""
     error: str | None = None
 

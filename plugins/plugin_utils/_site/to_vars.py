@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .model import Network, Pool, Profile, Server, Site, Switch
+from .model import Network, Pool, Profile, RaidVolume, Server, Site, Switch
 
 __all__ = ["server_vars", "site_vars", "switch_vars"]
 
@@ -76,6 +76,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
     return {
         **({"storage": storage} if storage else {}),
         **({"bios": dict(profile.bios)} if profile.bios else {}),
+        **({"volumes": {one.name: _volume(one) for one in profile.volumes}} if profile.volumes else {}),
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},
@@ -90,6 +91,10 @@ def _pool(pool: Pool) -> dict[str, Any]:
     del plain["name"]
     plain["volumes"] = {volume.pop("name"): volume for volume in plain["volumes"]}
     return plain
+
+
+def _volume(volume: RaidVolume) -> dict[str, Any]:
+    return {"raid_type": volume.raid_type, "drives": list(volume.drives), "controller": volume.controller}
 
 
 def _server(server: Server) -> dict[str, Any]:

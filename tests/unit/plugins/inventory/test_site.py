@@ -152,12 +152,17 @@ def test_filters_know_a_site_by_its_text(monkeypatch: pytest.MonkeyPatch) -> Non
         assert call(text, *arguments) == call(data, *arguments)
 
 
+def test_node_objects_have_nothing_but_labels() -> None:
+    labels = {"node1": {"a/b": "c"}, "node2": {}}
+    made = FilterModule().filters()["node_label_manifests"](labels, ["node1"])
+    assert made == [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1", "labels": {"a/b": "c"}}}]
+
+
 FILTERS: dict[str, tuple[Any, ...]] = {
     "cluster_manifests": ({"artifacts": [{"kind": "image", "name": "coredns", "reference": "x/coredns:v1"}]},),
     "kubeadm_init_config": ("cp1",),
     "kubeadm_join_config": ("node1", "abcdef.0123456789abcdef"),
     "kubeadm_patches": ("node1",),
-    "node_label_manifests": (["cp1", "node2"],),
     "server_files": ("node1", "ssh-ed25519 AAAA"),
     "site_artifacts": (),
     "unwanted_manifests": (),

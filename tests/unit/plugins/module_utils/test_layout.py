@@ -19,6 +19,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     DESTRUCTIVE,
     MIB,
     Content,
+    Lv,
     Pool,
     Step,
     Volume,
@@ -108,6 +109,15 @@ def test_a_thin_volume_that_was_cut_off_is_made_again() -> None:
     assert here.unheard == {"/dev/fast/db"}
     done = kinds(settle(here, pool))
     assert done[:3] == ["lv_remove", "group_activate", "lv_create"] and here.mounts == {"/srv/db": "/dev/fast/db"}
+
+
+def test_a_new_volume_of_a_storage_driver_is_left_alone() -> None:
+    here = host()
+    settle(here, mirror(volumes=VOLUMES))
+    group = here.groups["fast"]
+    driver = {"pvc-1": Lv(4 * MIB, new=True, active=False)}
+    here.groups["fast"] = replace(group, lvs={**group.lvs, **driver})
+    assert kinds(plan(here, mirror(volumes=VOLUMES))[0]) == ["group_activate"]
 
 
 def test_a_volume_that_was_complete_is_not_made_again() -> None:
@@ -306,6 +316,7 @@ SHAPES = {
     "one": Pool("fast", ("a",), filesystem="ext4", mount="/srv/one"),
     "mirrored file system": mirror(volumes=(), filesystem="xfs", mount="/srv/one"),
     "wide": Pool("fast", ("a", "b"), volumes=VOLUMES),
+    "for the storage driver": Pool("fast", ("a", "b")),
     "encrypted disks": Pool("fast", ("a", "b"), luks=True, volumes=THIN),
 }
 

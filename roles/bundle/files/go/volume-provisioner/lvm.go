@@ -193,31 +193,36 @@ func (l *lvm) expand(ctx context.Context, claim *v1.PersistentVolumeClaim) error
 	if volume.Annotations[provisionedBy] != lvmName || !l.isOurs(volume) {
 		return nil
 	}
-	if offered := volume.Spec.Capacity[v1.ResourceStorage]; request.Cmp(offered) > 0 {
-		size, err := l.tools.extend(ctx, volume.Name, request.Value())
+	offered := volume.Spec.Capacity[v1.ResourceStorage]
+	size := offered.Value()
+	if request.Cmp(offered) > 0 {
+		size, err = l.tools.extend(ctx, volume.Name, request.Value())
 		l.look()
 		if err != nil {
 			return err
 		}
-		now := map[string]any{"spec": map[string]any{"capacity": map[string]string{"storage": quantity(size)}}}
-		if volume, err = l.client.CoreV1().PersistentVolumes().Patch(ctx, volume.Name, types.MergePatchType, document(now), metav1.PatchOptions{}); err != nil {
+	}
+	// The claim first: the kubelet acts when the volume says that it is larger, and looks then at the claim.
+	if claim.Status.AllocatedResourceStatuses[v1.ResourceStorage] == "" {
+		now := map[string]any{"status": map[string]any{
+			"allocatedResources":        map[string]string{"storage": quantity(size)},
+			"allocatedResourceStatuses": map[string]string{"storage": string(v1.PersistentVolumeClaimNodeResizePending)},
+			"conditions": []map[string]string{{
+				"type": string(v1.PersistentVolumeClaimFileSystemResizePending), "status": "True",
+				"message": "the file system grows where the volume is mounted",
+			}},
+		}}
+		if _, err := l.client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(
+			ctx, claim.Name, types.StrategicMergePatchType, document(now), metav1.PatchOptions{}, "status"); err != nil {
 			return err
 		}
 	}
-	if claim.Status.AllocatedResourceStatuses[v1.ResourceStorage] != "" {
+	if size <= offered.Value() {
 		return nil
 	}
-	offered := volume.Spec.Capacity[v1.ResourceStorage]
-	now := map[string]any{"status": map[string]any{
-		"allocatedResources":        map[string]string{"storage": offered.String()},
-		"allocatedResourceStatuses": map[string]string{"storage": string(v1.PersistentVolumeClaimNodeResizePending)},
-		"conditions": []map[string]string{{
-			"type": string(v1.PersistentVolumeClaimFileSystemResizePending), "status": "True",
-			"message": "the file system grows where the volume is mounted",
-		}},
-	}}
-	_, err = l.client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(
-		ctx, claim.Name, types.StrategicMergePatchType, document(now), metav1.PatchOptions{}, "status")
+	now := map[string]any{"spec": map[string]any{"capacity": map[string]string{"storage": quantity(size)}}}
+	_, err = l.client.CoreV1().PersistentVolumes().Patch(
+		ctx, volume.Name, types.MergePatchType, document(now), metav1.PatchOptions{})
 	return err
 }
 

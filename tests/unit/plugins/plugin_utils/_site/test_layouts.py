@@ -43,7 +43,9 @@ POOLS = {
     "one encrypted": pool(count=1, luks=True, filesystem="xfs", mount="/srv/one"),
     "mirrored file system": pool(raid="raid1", filesystem="xfs", mount="/srv/one"),
     "wide": pool(DATA, LOGS),
+    "for the storage driver": pool(),
     "encrypted disks": pool(STORE, DB, luks=True),
+    "of a storage driver": pool(raid="raid1"),
 }
 
 
@@ -263,7 +265,8 @@ def test_thin_pools_that_are_nearly_full(fill: list[Any], words: list[str]) -> N
 def test_what_a_killed_run_left_suspended() -> None:
     state = seen(made(POOLS["mirror"]))
     assert state.layouts
-    layouts = {**state.layouts, "suspended": ["fast-data", "fast--other-data", "held"]}
+    suspended = ["fast-data", "fast--other-data", "fast-of_a_driver", "held"]
+    layouts = {**state.layouts, "suspended": suspended}
     [message] = said(POOLS["mirror"], replace(state, layouts=layouts))
     assert "fast-data is suspended" in message
 

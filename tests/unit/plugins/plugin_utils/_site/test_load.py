@@ -462,6 +462,17 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "a text or a whole number or true or false",
         "",
     ),
+    "drive of two volumes": (
+        [
+            (
+                "profiles.compute.volumes",
+                {"a": {"raid_type": "RAID0", "drives": ["0"]}, "b": {"raid_type": "RAID1", "drives": ["1", "0"]}},
+            )
+        ],
+        "profiles.compute.volumes.b.drives",
+        "the drive 0 is in the volume a too",
+        "one of them",
+    ),
     # Drivers and versions
     "network driver": ([("cluster.sdn.driver", "bpg")], "cluster.sdn.driver", "'bpg' is not supported", "mean 'bgp'?"),
     "storage driver": (
@@ -481,6 +492,12 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         "cluster.sds[0].export",
         "is not an absolute path",
         "/srv/volumes",
+    ),
+    "pool of nothing": (
+        [("profiles.compute.storage", {"data": {"select": "`true`", "count": 1}})],
+        "profiles.compute.storage.data",
+        "needs either volumes or a filesystem",
+        "volume_group",
     ),
     "volume group that is nowhere": (
         [("cluster.sds", [{"driver": "lvm", "volume_group": "data"}])],
@@ -738,6 +755,7 @@ FULL: list[tuple[str, Any]] = [
     ("profiles.compute.disks.data", {"select": "protocol == 'NVMe'", "count": 2}),
     ("profiles.compute.network", {"mode": "802.3ad"}),
     ("profiles.compute.serial", "25%"),
+    ("profiles.compute.volumes", {"system": {"raid_type": "RAID1", "drives": ["0", "1"]}}),
     ("profiles.compute.bios", {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True}),
     ("profiles.compute.power_on_watts", 800),
     ("racks.0.power_on_watts", 4000),
@@ -781,6 +799,7 @@ def test_server_vars() -> None:
             "network": {"mode": "802.3ad", "members": ["en*", "eth*"]},
             "serial": "25%",
             "bios": {"ProcVirtualization": "Enabled", "BootRetries": 3, "QuietBoot": True},
+            "volumes": {"system": {"raid_type": "RAID1", "drives": ["0", "1"], "controller": None}},
             "power_on_watts": 800,
         },
         "bmc": {

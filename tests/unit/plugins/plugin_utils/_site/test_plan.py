@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline, RaidVolume
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan, unfinished
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
@@ -25,6 +25,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import
     EtcdMember,
     HostState,
     NodeState,
+    Raid,
     SiteState,
 )
 
@@ -692,3 +693,49 @@ def test_a_restart_for_the_bios_asks_whether_it_may_be_now() -> None:
     state = SiteState({"node1": BmcState(power="on", bios=Bios(FACTORY))}, {"node1": running(files={})}, cluster)
     plan = make_plan(of, INTENT, state)
     assert not plan.changes and "shop/web allows 0 more" in plan.problems[0].message
+
+
+MIRROR = RaidVolume("system", "RAID1", ("0", "1"), None)
+
+
+def raid_plan(raid: Raid, host: HostState, power: str = "on", word: str | None = None, node: bool = True) -> Plan:
+    of = site(reinstall=word)
+    of = replace(of, profiles={name: replace(one, volumes=(MIRROR,)) for name, one in of.profiles.items()})
+    cluster = CLUSTER if node else replace(CLUSTER, nodes={"cp1": NODES["cp1"]})
+    return make_plan(of, INTENT, SiteState({"node1": BmcState(power=power, raid=raid)}, {"node1": host}, cluster))
+
+
+@pytest.mark.parametrize(
+    ("host", "power", "word", "node", "made"),
+    [
+        (running(), "on", "new", True, True),
+        (RAMDISK, "on", None, False, True),
+        (SILENT, "off", None, False, True),
+        # What these have on their drives stays.
+        (running(), "on", None, True, False),
+        (SILENT, "off", None, True, False),
+        (SILENT, "on", None, True, False),
+    ],
+)
+def test_a_volume_is_made_only_before_an_installation(
+    host: HostState, power: str, word: str | None, node: bool, made: bool
+) -> None:
+    plan = raid_plan(Raid(missing=("system",)), host, power, word, node)
+    found = [(c.action, c.what, c.before, c.after, c.disruption) for c in plan.changes if c.stage == "hardware"]
+    assert found == ([("volumes", "volume system", "missing", "RAID1 of 0, 1", "data")] if made else [])
+    if made:
+        assert acts(plan)[:2] == [("hardware", "volumes"), ("os", "ramdisk")]
+    elif host.where == "node":
+        assert "its controller has no volume system" in plan.notices[0].message
+    assert all(c.stage != "hardware" for c in raid_plan(Raid(), host, power, word, node).changes)
+
+
+def test_volumes_of_others_are_told_and_kept() -> None:
+    raid = Raid(wrong={"system": "drives for the volume system are in use: 0 (in old)"}, foreign=("old",))
+    for host in (running(), RAMDISK):
+        plan = raid_plan(raid, host)
+        assert [notice.message for notice in plan.notices] == [
+            "its volume system is left as it is: drives for the volume system are in use: 0 (in old)",
+            "its controller has volumes that the profile does not know: old. Kept",
+        ]
+        assert all(change.stage != "hardware" for change in plan.changes)
