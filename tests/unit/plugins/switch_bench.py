@@ -20,9 +20,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # Two runs at once on one machine must not meet.
 PREFIX = f"kfab-{os.getpid()}-"
 PROGRAMS = ("ip", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "vtysh")
-# Of another version of FRR: a directory with its daemons, and vtysh beside them.
-FRR_DAEMONS = os.environ.get("KIBAN_FRR", "/usr/lib/frr")
-VTYSH = f"{FRR_DAEMONS}/vtysh" if os.path.exists(f"{FRR_DAEMONS}/vtysh") else "vtysh"
+FRR_DAEMONS = "/usr/lib/frr"
 MODULES = "ansible_collections.kiban.baremetal.plugins.modules"
 
 
@@ -92,24 +90,37 @@ class Space:
 class Router(Space):
     """A namespace with FRR."""
 
+    frr = FRR_DAEMONS
+    """Directory of the daemons; one of another version has its vtysh beside them."""
+
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, directory)
         here = self.directory
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
-        # From FRR 10 on, which has no file of its own for bfdd's control socket either.
-        mgmtd = [("mgmtd", [])] if os.path.exists(f"{FRR_DAEMONS}/mgmtd") else []
+        # From FRR 10 on, which has no --bfdctl either.
+        mgmtd = [("mgmtd", [])] if os.path.exists(f"{self.frr}/mgmtd") else []
         empty = ["-f", "/dev/null"]
         bfdd = ("bfdd", empty if mgmtd else [*empty, "--bfdctl", f"{here}/bfdd.sock"])
         for daemon, more in (*mgmtd, ("zebra", empty), ("staticd", [] if mgmtd else empty), bfdd, ("bgpd", empty)):
             self.daemon(
-                f"{FRR_DAEMONS}/{daemon}",
+                f"{self.frr}/{daemon}",
                 *("-u", "root", "-g", "frrvty", "-P", "0", "--vty_socket", here, "-z", here / "zserv.api"),
                 *("-i", here / f"{daemon}.pid", "--log", "stdout", *more),
                 ready=here / f"{daemon}.vty",
             )
 
     def vtysh(self, *lines: str) -> str:
-        return self.run(VTYSH, "--vty_socket", self.directory, *(word for line in lines for word in ("-c", line)))
+        return self._vtysh(*(word for line in lines for word in ("-c", line)))
+
+    def configure(self, text: str) -> None:
+        """By a file, as FRR reads its own."""
+        path = self.directory / "frr.conf"
+        path.write_text(text)
+        self._vtysh("-f", path)
+
+    def _vtysh(self, *argv: Any) -> str:
+        own = f"{self.frr}/vtysh"
+        return self.run(own if os.path.exists(own) else "vtysh", "--vty_socket", self.directory, *argv)
 
 
 class Switch(Router):
@@ -201,13 +212,6 @@ class Bench:
     def close(self) -> None:
         for space in reversed(list(self.spaces.values())):
             space.close()
-
-
-def configure(router: Any, text: str) -> None:
-    """FRR's configuration of a router, as a file."""
-    path = router.directory / "frr.conf"
-    path.write_text(text)
-    router.run(VTYSH, "--vty_socket", router.directory, "-f", path)
 
 
 def eventually(true: Callable[[], bool], seconds: float) -> float:

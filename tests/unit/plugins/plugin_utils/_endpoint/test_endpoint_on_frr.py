@@ -26,7 +26,6 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import l
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
     Bench,
     Router,
-    configure,
     eventually,
     missing,
     missing_programs,
@@ -120,13 +119,13 @@ def rack(checkout: Path) -> Iterator[SimpleNamespace]:
                 if cable.near.device in bench.spaces and cable.far.device in bench.spaces:
                     bench.wire(cable.near.device, cable.near.port, cable.far.device, cable.far.port)
             for name, intent in intents(site).items():
-                configure(bench.spaces[name], render("linux", intent).text)
+                bench.spaces[name].configure(render("linux", intent).text)
             for name in names:
                 server, space = site.server(name), bench.spaces[name]
                 space.own = server.addresses["node"]
                 space.run("ip", "address", "add", f"{space.own}/32", "dev", "lo")
                 space.run("ip", "route", "add", "unreachable", server.pod_cidr, "metric", "4096")
-                configure(space, router_files(site, server)["/etc/frr/frr.conf"].split("\n", 2)[2])
+                space.configure(router_files(site, server)["/etc/frr/frr.conf"].split("\n", 2)[2])
                 space.certify()
                 space.status(200)
             yield SimpleNamespace(bench=bench, **bench.spaces)
