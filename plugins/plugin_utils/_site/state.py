@@ -199,7 +199,7 @@ class SwitchState:
         """Of a result of the module switch_config in check mode."""
         if result.get("failed") or result.get("unreachable") or "add" not in result:
             return cls(error=str(result.get("msg") or "it was not read").strip().splitlines()[0])
-        return cls(*(tuple(result[key]) for key in ("add", "remove", "foreign")))
+        return cls(add=tuple(result["add"]), remove=tuple(result["remove"]), foreign=tuple(result["foreign"]))
 
 
 @dataclass(frozen=True)
