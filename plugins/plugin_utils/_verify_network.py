@@ -43,12 +43,14 @@ def policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any])
             "spec": {"podSelector": {"matchLabels": {"set": group}}, "policyTypes": kinds, **rules},
         }
 
+    names = {id(stranger): "another namespace"}
+    names |= {id(pod): f"{group} of {node}" for group, by_node in sets.items() for node, pod in by_node.items()}
+
     def ask(who: Mapping[str, Any], whom: Mapping[str, Any], through: bool, protocol: str = "http") -> dict[str, str]:
-        name = {id(stranger): "another namespace", id(client): "the same node", id(far_client): "another node"}
-        label = f"{protocol.upper()} from {name.get(id(who), 'a pod')}"
+        label = f"{protocol.upper()} from {names[id(who)]} to {names[id(whom)]}"
         port = 8080 if protocol == "http" else 8081
         found = dial(who, whom["status"]["podIP"], port, protocol, "hostname", [whom["metadata"]["name"]], label)
-        return found if through else {**found, "expect": _CUT_OFF, "label": f"{found['label']}, cut off"}
+        return {**found, "label": label} if through else {**found, "expect": _CUT_OFF, "label": f"{label} cut off"}
 
     one, two = ([{"podSelector": {"matchLabels": {"set": group}}}] for group in ("one", "two"))
     other = {"matchLabels": {"kubernetes.io/metadata.name": stranger["metadata"]["namespace"]}}

@@ -223,9 +223,10 @@ def _address(server: Server, network: Network) -> str:
 
 
 def _global() -> str:
-    # A routing daemon's and the container network's routes are none of networkd's business.
-    settings = [("ManageForeignRoutes", "no"), ("ManageForeignRoutingPolicyRules", "no"), ("IPv4Forwarding", "yes")]
-    return _text([("Network", list(settings))])
+    # A routing daemon's and the container network's routes are none of networkd's business. Without nexthops, which
+    # networkd removes as well when it starts, the kernel drops the daemon's routes (systemd 256, networkd.conf(5)).
+    foreign = [(f"ManageForeign{what}", "no") for what in ("Routes", "RoutingPolicyRules", "NextHops")]
+    return _text([("Network", [*foreign, ("IPv4Forwarding", "yes")])])
 
 
 def _bond(bond: Bond, mtu: int) -> str:

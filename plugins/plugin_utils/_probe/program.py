@@ -153,7 +153,8 @@ def missing_routes(parts: list[tuple[str, dict[str, str]]], routes: set[tuple[in
         if address:
             ip, length = address.split("/")
             bits = number(ip) >> (32 - int(length)) << (32 - int(length)) if int(length) else 0
-            if ip not in own or (bits, int(length), 0) not in routes:
+            # A single address brings no route to its network.
+            if ip not in own or (length != "32" and (bits, int(length), 0) not in routes):
                 wrong.append(f"address {address} is missing")
         if name == "Network" and gateway and (0, 0, number(gateway)) not in routes:
             missing.append(f"default route by {gateway}")

@@ -201,6 +201,7 @@ ip route add default via 198.51.100.1
 ip route add unreachable 10.244.11.0/24 metric 4096
 ip route add 10.244.12.0/24 via 198.51.100.12
 ip route add 10.244.13.0/24 via 198.51.100.13
+ip addr add 203.0.113.11/32 dev lo
 """
 
 
@@ -213,6 +214,7 @@ ip route add 10.244.13.0/24 via 198.51.100.13
         ("ip route del 10.244.13.0/24", ["route to 10.244.13.0/24 by 198.51.100.13 is missing"]),
         ("ip route del unreachable 10.244.11.0/24", ["route to 10.244.11.0/24 is missing"]),
         ("ip route del default", ["default route by 198.51.100.1 is missing"]),
+        ("ip addr del 203.0.113.11/32 dev lo", ["address 203.0.113.11/32 is missing"]),
         ("ip link set bond0 mtu 1300", ["bond0: MTU 1300, not 1400"]),
         (
             "ip addr del 198.51.100.11/24 dev bond0; ip addr add 198.51.100.11/25 dev bond0",
@@ -226,6 +228,7 @@ ip route add 10.244.13.0/24 via 198.51.100.13
 def test_a_running_network_that_is_not_as_its_files_say(tmp_path: Path, command: str, expected: list[str]) -> None:
     (tmp_path / "10-bond0.netdev").write_text(NETDEV)
     (tmp_path / "30-bond0.network").write_text(BOND)
+    (tmp_path / "30-lo.network").write_text("[Match]\nName=lo\n\n[Network]\nAddress=203.0.113.11/32\n")
     program = tmp_path / "program.py"
     program.write_text(script([]).replace("/etc/systemd/network", str(tmp_path)))
     steps = f"set -e; {SETUP}\n{command}\n{sys.executable} {program}"

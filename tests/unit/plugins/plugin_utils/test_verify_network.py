@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,14 @@ def test_a_node_that_was_not_lost_proves_nothing() -> None:
     assert found["problems"] == ["the worker never stopped to answer, so nothing was measured"]
 
 
+ASKED = threading.Event()
+
+
 class Pod(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        ASKED.set()
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -188,9 +193,12 @@ def test_who_is_asked_while_a_node_is_lost(checkout: Path) -> None:
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = [str(server.server_address[1]) for server in servers]
-    program = [sys.executable, str(checkout / "roles/verify/files/watch.py"), "3"]
+    program = [sys.executable, str(checkout / "roles/verify/files/watch.py"), "5"]
     process = subprocess.Popen([*program, *(f"127.0.0.1:{port}" for port in ports)], stdout=subprocess.PIPE, text=True)
-    threading.Timer(1.0, lambda: (servers[0].shutdown(), servers[0].server_close())).start()
+    assert ASKED.wait(60)
+    time.sleep(1)
+    servers[0].shutdown()
+    servers[0].server_close()
     out, _err = process.communicate(timeout=60)
     servers[1].shutdown()
     servers[1].server_close()

@@ -113,7 +113,8 @@ def test_untagged_server() -> None:
     model = site()
     assert networkd_files(model, model.server("node1")) == {
         "/etc/systemd/networkd.conf.d/10-kiban.conf": (
-            "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\nIPv4Forwarding=yes\n"
+            "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\nManageForeignNextHops=no\n"
+            "IPv4Forwarding=yes\n"
         ),
         "/etc/systemd/network/10-bond0.netdev": (
             "[NetDev]\nName=bond0\nKind=bond\nMTUBytes=1500\n\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n"
