@@ -269,7 +269,7 @@ def _overlay(draft: Draft) -> None:
         draft.problem(
             "networks.node.mtu", f"{mtu} leaves packets of pods less than 1280 bytes", f"{_OVERLAY_MTU} or more"
         )
-    # Rendered for those too, but FRR 10.3 did not bring their sessions with switches up beside it.
+    # Rendered for those too and shown in namespaces, but not on servers yet.
     routed = next((entry for entry in draft.entries if entry.names and _routed(draft, entry)), None)
     if routed:
         message = f"not for servers with routed links yet, which {routed.names[0]} has"

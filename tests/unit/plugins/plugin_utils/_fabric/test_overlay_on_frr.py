@@ -82,12 +82,6 @@ def install(bench: Bench, site: Site, name: str) -> None:
             node.run("mkdir", "-p", str(Path(path).parent))
             node.run("sh", "-c", f"cat > {path} <<'EOF'\n{content}EOF")
     node.run("systemctl", "restart", "systemd-networkd.service")
-    frr = router_files(site, server)
-    node.configure(frr["/etc/frr/frr.conf"].split("\n", 2)[2])
-    if NFT:
-        (node.directory / "pods.nft").write_text(frr["/etc/kiban/pods.nft"])
-        for _twice in range(2):
-            node.run(NFT, "-f", node.directory / "pods.nft")
     inside = bench.add(Space, f"{name}-pod")
     bench.wire(name, "vpod", f"{name}-pod", "eth0")
     gateway = host_address(server)
@@ -98,6 +92,12 @@ def install(bench: Bench, site: Site, name: str) -> None:
     inside.run("ip", "address", "add", f"{pod(site, name)}/32", "dev", "eth0")
     inside.run("ip", "route", "add", gateway, "dev", "eth0")
     inside.run("ip", "route", "add", "default", "via", gateway, "src", pod(site, name))
+    frr = router_files(site, server)
+    node.configure(frr["/etc/frr/frr.conf"].split("\n", 2)[2])
+    if NFT:
+        (node.directory / "pods.nft").write_text(frr["/etc/kiban/pods.nft"])
+        for _twice in range(2):
+            node.run(NFT, "-f", node.directory / "pods.nft")
 
 
 @contextmanager
