@@ -27,7 +27,7 @@ PLAY     = $(IN)ansible-playbook kiban.baremetal
 help: ## this list
 	@sed -nE 's/^([a-z.-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-##### The virtual rack: each step is a playbook, ARGS are more arguments for it
+##### The virtual rack: each step is a playbook, ARGS are more arguments for it, SITE is the inventory
 
 demo: bundle image lab site verify ## everything: from nothing to a verified cluster on the virtual rack
 	@echo
@@ -40,16 +40,16 @@ demo: bundle image lab site verify ## everything: from nothing to a verified clu
 	@echo "  sudo make lab-absent takes the rack away"
 
 bundle: root .venv ## all that a site runs, built or downloaded, with checksums
-	$(PLAY).bundle $(ARGS)
+	$(PLAY).bundle -i $(SITE) $(ARGS)
 
 image: root .venv ## node image and deploy ramdisk
-	$(PLAY).image $(ARGS)
+	$(PLAY).image -i $(SITE) $(ARGS)
 
 lab: root .venv ## a rack of blank, powered-off virtual servers
-	$(PLAY).lab $(ARGS)
+	$(PLAY).lab -i $(SITE) $(ARGS)
 
 lab-absent: root .venv ## take the virtual rack away
-	$(PLAY).lab -e lab_state=absent $(ARGS)
+	$(PLAY).lab -i $(SITE) -e lab_state=absent $(ARGS)
 
 site plan verify: IN = $(CONTROL) $()
 site: root .venv ## bring the site to what its model says
@@ -62,7 +62,7 @@ verify: root .venv ## prove that the cluster serves
 	$(PLAY).verify -i $(SITE) $(ARGS)
 
 shell: root ## a shell on the lab's control host, with kubectl
-	@KUBECONFIG=$(KIBAN_WORK)/sites/lab/kubeconfig PATH=$(KIBAN_WORK)/bundle/bin:$$PATH $(CONTROL) bash
+	@KUBECONFIG=$(KIBAN_WORK)/sites/$(notdir $(SITE))/kubeconfig PATH=$(KIBAN_WORK)/bundle/bin:$$PATH $(CONTROL) bash
 
 ##### Tests
 

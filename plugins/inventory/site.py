@@ -135,7 +135,7 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        for group in ("todo_waits", "left_alone", "nfs_servers", "pool_servers"):
+        for group in ("todo_waits", "left_alone", "nfs_servers"):
             self.inventory.add_group(group)
         for group in ("switches", "switches_linux", "todo_switches"):
             self.inventory.add_group(group)
@@ -162,9 +162,6 @@ class InventoryModule(BaseInventoryPlugin):
         groups = ["servers", *(_ROLE_GROUPS[role] for role in server.roles)]
         groups += [group_name("rack", server.rack), group_name("profile", server.profile)]
         groups += ["nfs_servers" for sds in site.cluster.sds if sds.server == server.name]
-        pools = {pool.name for pool in site.profiles[server.profile].storage}
-        if "nfs_servers" in groups or any(sds.volume_group in pools for sds in site.cluster.sds):
-            groups.append("pool_servers")
         self.inventory.add_host(server.name)
         for group in groups:
             self.inventory.add_child(group, server.name)

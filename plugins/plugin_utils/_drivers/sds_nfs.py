@@ -13,7 +13,7 @@ from typing import Any
 from .._site.model import Sds, Server, Site
 from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
 
-__all__ = ["CAPABILITIES", "address", "manifests", "node_files"]
+__all__ = ["CAPABILITIES", "EXPORTS", "address", "manifests", "node_files"]
 
 _NAMESPACE = "kiban-nfs"
 _NAME = "nfs-provisioner"
@@ -47,7 +47,7 @@ def address(site: Site) -> str:
     return next((known.addresses["node"] for known in site.servers if known.name == server), server)
 
 
-_EXPORTS = "/etc/exports.d/kiban.exports"
+EXPORTS = "/etc/exports.d/kiban.exports"
 _UNITS = "/etc/systemd/system"
 
 
@@ -61,7 +61,7 @@ def node_files(site: Site, server: Server) -> dict[str, str]:
     if not used:
         return {}
     files = {
-        f"{_UNITS}/nfs-server.service.d/kiban.conf": f"[Unit]\nConditionPathExists={_EXPORTS}\n",
+        f"{_UNITS}/nfs-server.service.d/kiban.conf": f"[Unit]\nConditionPathExists={EXPORTS}\n",
         **{
             f"{_UNITS}/{unit}.d/kiban.conf": "# NFS 4 does not need it.\n[Unit]\nConditionPathExists=/nowhere\n"
             for unit in ("rpcbind.service", "rpcbind.socket", "rpc-statd.service", "rpc-statd-notify.service")
@@ -69,7 +69,7 @@ def node_files(site: Site, server: Server) -> dict[str, str]:
     }
     if used[0].server == server.name:
         files["/etc/nfs.conf.d/kiban.conf"] = "[nfsd]\nvers3=n\nvers4=y\n"
-        files[_EXPORTS] = _exports(site, str(used[0].export))
+        files[EXPORTS] = _exports(site, str(used[0].export))
     return files
 
 

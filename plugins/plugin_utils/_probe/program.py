@@ -27,7 +27,13 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts imp
 PATHS: list[str] = []
 LAYOUTS = False
 LOCAL = "/var/lib/kiban/local/"
-UNITS = ("containerd.service", "kubelet.service", "systemd-networkd.service", "systemd-timesyncd.service")
+UNITS = (
+    "containerd.service",
+    "kubelet.service",
+    "systemd-networkd.service",
+    "systemd-timesyncd.service",
+    "nfs-server.service",
+)
 NETWORK = "/etc/systemd/network"
 
 

@@ -9,20 +9,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...module_utils import _layout
 from .disks import matching
 from .model import Pool, Volume
 from .state import HostState
 
-__all__ = ["layout_messages", "pool_disks"]
+__all__ = ["Difference", "differences_of_pools", "pool_disks"]
 
 _FULL = 80
 """Percent of a thin pool from which on lvmthin(7)'s dmeventd warns."""
 _EXTENT = 4 << 20
 """LVM rounds sizes up to it."""
 _MENDS = "the playbook storage"
+
+
+class Difference(NamedTuple):
+    """Where a pool is not as its profile says."""
+
+    text: str
+    mended: bool
+    """The role host_storage mends it as things are; otherwise a person has to, or time does."""
 
 
 def pool_disks(pools: Sequence[Pool], site: str, host: HostState) -> set[str]:
@@ -35,19 +43,27 @@ def pool_disks(pools: Sequence[Pool], site: str, host: HostState) -> set[str]:
     return found | {name for name, record in ours if record["pool"] in names and record["site"] == site}
 
 
-def layout_messages(pools: Sequence[Pool], site: str, host: HostState) -> Iterator[str]:
+def differences_of_pools(pools: Sequence[Pool], site: str, host: HostState) -> Iterator[Difference]:
     """All that is not as the profile states it; nothing where the host was not asked."""
     if host.layouts is None:
         return
     for pool in pools:
-        for message in _Differences(pool, site, host, host.layouts).all():
-            yield f"pool {pool.name}: {message}"
+        for text, mended in _Differences(pool, site, host, host.layouts).all():
+            yield Difference(f"pool {pool.name}: {text}", mended)
 
 
 def _candidates(pool: Pool, host: HostState) -> list[Mapping[str, Any]]:
     """Disks that the pool selects, without those of the system and of the storage driver."""
     free = [disk for disk in host.disks if not disk.get("claimed") and "/" not in (disk.get("uses") or ())]
     return matching(free, pool.select)
+
+
+def _mended(text: str, how: str) -> Difference:
+    return Difference(f"{text}; {_MENDS} {how}", True)
+
+
+def _told(text: str) -> Difference:
+    return Difference(text, False)
 
 
 class _Differences:
@@ -68,43 +84,43 @@ class _Differences:
             if disk["name"] not in records
         ]
 
-    def all(self) -> Iterator[str]:
+    def all(self) -> Iterator[Difference]:
         if not self.disks:
             there = f" of {', '.join(self.new)}" if self.new else ""
             short = (
                 f"; {len(self.new)} of {self.pool.count} disks are there" if len(self.new) != self.pool.count else ""
             )
-            yield f"is not made; {_MENDS} makes it{there}{short}"
+            yield Difference(f"is not made; {_MENDS} makes it{there}{short}", not short)
             return
         last = "filesystem" if self.pool.filesystem else "group"
         if unfinished := [name for name, record in self.disks.items() if last not in (record["made"] or ())]:
-            yield f"was not finished on {', '.join(unfinished)}; {_MENDS} goes on"
+            yield _mended(f"was not finished on {', '.join(unfinished)}", "goes on")
         yield from self._members()
         for name in sorted(self.found.get("suspended") or ()):
             if _layout.is_mapping(name, self.pool.name, [volume.name for volume in self.pool.volumes]):
-                yield f"{name} is suspended, as a killed run leaves it; {_MENDS} resumes it"
+                yield _mended(f"{name} is suspended, as a killed run leaves it", "resumes it")
         if closed := [name for name in self._containers() if name not in self.found["volumes"]]:
-            yield f"its LUKS container is closed: {', '.join(closed)}; {_MENDS} opens it"
+            yield _mended(f"its LUKS container is closed: {', '.join(closed)}", "opens it")
             return
         for volume in self.pool.volumes:
             yield from self._volume(volume)
         if self.pool.mount:
             yield from self._mount(self.pool.mount, self._single())
 
-    def _members(self) -> Iterator[str]:
+    def _members(self) -> Iterator[Difference]:
         mates = {serial for record in self.disks.values() for serial in record.get("mates") or ()}
         gone = sorted(mates - set(self.serials.values()))
         array = self._array()
         if self.pool.raid and array is None:
-            yield f"its array does not run; {_MENDS} assembles it" + (f". Gone: {', '.join(gone)}" if gone else "")
+            yield _mended("its array does not run", "assembles it" + (f". Gone: {', '.join(gone)}" if gone else ""))
         elif array is not None and self._incomplete(array):
-            yield self._degraded(array, gone)
+            yield Difference(self._degraded(array, gone), bool(self.new) and not _filling(array))
         elif gone and not self.pool.raid:
-            yield f"the disk {', '.join(gone)} is gone: pulled, or dead. What was on it is lost with it"
+            yield _told(f"the disk {', '.join(gone)} is gone: pulled, or dead. What was on it is lost with it")
         elif array is None and self.new and len(self.disks) < self.pool.count:
-            yield f"{', '.join(self.new)} is new; {_MENDS} takes it in"
+            yield _mended(f"{', '.join(self.new)} is new", "takes it in")
         if array is not None and array.get("sync"):
-            yield f"its array is at work: {array['sync']}"
+            yield _told(f"its array is at work: {array['sync']}")
 
     def _array(self) -> Mapping[str, Any] | None:
         stopped = ("", "clear", "inactive")
@@ -125,8 +141,8 @@ class _Differences:
             said.append("failed: " + ", ".join(f"{part} (serial {self.serials[self._disk(part)]})" for part in failed))
         if gone:
             said.append(f"gone, pulled or dead: serial {', '.join(gone)}")
-        if rebuilding := [part for part, state in members.items() if "spare" in state.split(",")]:
-            said.append(f"being filled: {', '.join(rebuilding)}")
+        if filling := _filling(array):
+            said.append(f"being filled: {', '.join(filling)}")
         elif self.new:
             said.append(f"{_MENDS} takes in {', '.join(self.new)}")
         else:
@@ -144,7 +160,7 @@ class _Differences:
         numbers = [None] if self.pool.raid else range(self.pool.count)
         return [_layout.mapping_path(self.pool.name, number).rpartition("/")[2] for number in numbers if self.pool.luks]
 
-    def _volume(self, volume: Volume) -> Iterator[str]:
+    def _volume(self, volume: Volume) -> Iterator[Difference]:
         from .storage import size_in_bytes
 
         name = self._mapped(volume.name)
@@ -152,29 +168,33 @@ class _Differences:
         names = (f"{name}-tpool", name) if volume.type == "thin-pool" else (name,)
         shown = next((each for each in names if each in self.found["volumes"]), None)
         if shown is None:
-            yield f"volume {volume.name} is not there; {_MENDS} makes or activates it, or says why not"
+            yield _mended(f"volume {volume.name} is not there", "makes or activates it, or says why not")
             return
         have, want = self.found["volumes"][shown], size_in_bytes(volume.size)
         if want is not None and have < want:
-            yield f"volume {volume.name} has {_size(have)}, the model says {volume.size}; {_MENDS} grows it"
+            yield _mended(f"volume {volume.name} has {_size(have)}, the model says {volume.size}", "grows it")
         elif want is not None and have > -(-want // _EXTENT) * _EXTENT:
-            yield f"volume {volume.name} has {_size(have)}, the model says {volume.size}; volumes are not made smaller"
+            yield _told(
+                f"volume {volume.name} has {_size(have)}, the model says {volume.size}; volumes are not made smaller"
+            )
         if volume.type == "thin-pool":
             yield from self._fill(volume.name, (self.found.get("thin") or {}).get(f"{name}-tpool"))
         if volume.mount:
             yield from self._mount(volume.mount, {name})
 
     @staticmethod
-    def _fill(name: str, fill: Sequence[Any] | None) -> Iterator[str]:
+    def _fill(name: str, fill: Sequence[Any] | None) -> Iterator[Difference]:
         if not fill:
             return
         data, metadata, mode = fill
         if mode != "rw":
-            yield f"thin pool {name} takes no more writes ({mode}): its volumes fail"
+            yield _told(f"thin pool {name} takes no more writes ({mode}): its volumes fail")
         if data >= _FULL:
-            yield f"thin pool {name} is {data} % full: give it a larger size before its volumes fail"
+            yield _told(f"thin pool {name} is {data} % full: give it a larger size before its volumes fail")
         if metadata >= _FULL:
-            yield f"the metadata of thin pool {name} is {metadata} % full: lvextend --poolmetadatasize makes room"
+            yield _told(
+                f"the metadata of thin pool {name} is {metadata} % full: lvextend --poolmetadatasize makes room"
+            )
 
     def _single(self) -> set[str]:
         """Devices on which the only file system may be."""
@@ -185,14 +205,18 @@ class _Differences:
             return {str(array["node"])} if array else set()
         return {f"{name}{part}" for name in self.disks for part in ("1", "p1")}
 
-    def _mount(self, mount: str, devices: set[str]) -> Iterator[str]:
+    def _mount(self, mount: str, devices: set[str]) -> Iterator[Difference]:
         device, size, used = (self.found.get("mounts") or {}).get(mount) or (None, 0, None)
         if device is None:
-            yield f"nothing of it is mounted at {mount}; {_MENDS} mounts it"
+            yield _mended(f"nothing of it is mounted at {mount}", "mounts it")
         elif device not in devices:
-            yield f"at {mount} another device is mounted: {device}"
+            yield _told(f"at {mount} another device is mounted: {device}")
         elif used is not None and size - used >= _layout.SLACK:
-            yield f"the file system at {mount} leaves {_size(size - used)} of its volume unused; {_MENDS} grows it"
+            yield _mended(f"the file system at {mount} leaves {_size(size - used)} of its volume unused", "grows it")
+
+
+def _filling(array: Mapping[str, Any]) -> list[str]:
+    return [part for part, state in array["members"].items() if "spare" in state.split(",")]
 
 
 def _size(count: int) -> str:

@@ -19,7 +19,7 @@ from .fit import firmware_differences
 from .hardware import hardware_notices
 from .model import Site
 from .objects import image_of, key_of
-from .stages import node_taints
+from .stages import node_taints, serves
 from .state import BmcState, HostState, SiteState, SwitchState
 
 __all__ = ["another_servers_bmc", "kube_proxy", "notices", "switches", "unknown_bmcs", "unknown_nodes"]
@@ -151,10 +151,13 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
     pooled: set[str] = set()
     if pools:
         # Most sites have none: they need not pay for this.
-        from .layouts import layout_messages, pool_disks
+        from .layouts import differences_of_pools, pool_disks
 
         pooled = pool_disks(pools, view.site.name, view.host)
-        yield from layout_messages(pools, view.site.name, view.host)
+        for one in differences_of_pools(pools, view.site.name, view.host):
+            # What a storage driver needs the run itself mends.
+            if not (one.mended and serves(view)):
+                yield one.text
     for disk in view.host.disks:
         told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
         uses = list(disk.get("uses") or ())

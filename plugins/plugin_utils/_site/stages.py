@@ -16,18 +16,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from .._drivers.sds_nfs import EXPORTS
 from .changes import Change, Finding, View
 from .disks import matching
 from .kubelet import differing_fields
 from .model import Server
 
-__all__ = ["HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints"]
+__all__ = ["HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints", "serves"]
 
 HARDWARE = "hardware"
 """The first stage: what a server's BMC sets before a system starts, see C(hardware.py)."""
 
 INSTALL = "os"
 """A server's way to its booted system, see C(plan.py)."""
+
+_NFS = "nfs-server.service"
 
 SERVICES = "services"
 """What the site brings into the cluster itself, see C(plan.py). It is of no server, so its group stays empty."""
@@ -79,6 +82,34 @@ def control_plane(view: View) -> Iterator[Finding]:
         # An API that does not answer may only be one whose kubeconfig is not here, or is of an earlier cluster.
         before = f"API: {cluster.error}" if view.host.initialised else "not initialised"
         yield view.change("control_plane", "init", "control plane", before, "initialised")
+
+
+def pools(view: View) -> Iterator[Finding]:
+    """Of servers on whose pools a storage driver makes volumes. The playbook storage looks after others."""
+    if not serves(view):
+        return
+    # Most sites have none: they need not pay for this.
+    from .layouts import differences_of_pools
+
+    found = differences_of_pools(view.site.profiles[view.server.profile].storage, view.site.name, view.host)
+    differing = [one.text for one in found if one.mended]
+    if _exports(view) and view.host.units.get(_NFS, "active") != "active":
+        differing.append(f"{_NFS} is {view.host.units[_NFS]}")
+    wanted = view.intent.files.get(view.server.name, {}).get(EXPORTS)
+    if wanted != view.host.files.get(EXPORTS):
+        differing.append(f"{EXPORTS} differs")
+    if differing or view.unseen:
+        yield view.change("pools", "make", "pools", "; ".join(differing), "as the profile says")
+
+
+def serves(view: View) -> bool:
+    """A storage driver makes volumes on this server's pools."""
+    names = {pool.name for pool in view.site.profiles[view.server.profile].storage}
+    return _exports(view) or any(sds.volume_group in names for sds in view.site.cluster.sds)
+
+
+def _exports(view: View) -> bool:
+    return any(sds.server == view.server.name for sds in view.site.cluster.sds)
 
 
 def join(view: View) -> Iterator[Finding]:
@@ -136,7 +167,7 @@ def _taint(taint: Mapping[str, str] | None) -> str:
     return f"{taint['key']}={taint['value']}:{taint['effect']}" if taint else "missing"
 
 
-_TABLE: tuple[Callable[[View], Iterator[Finding]], ...] = (host, disks, control_plane, join, labels)
+_TABLE: tuple[Callable[[View], Iterator[Finding]], ...] = (host, disks, control_plane, pools, join, labels)
 
 _OF_THE_API = (labels,)
 """Stages that need no answer of the server itself."""
@@ -144,9 +175,9 @@ _OF_THE_API = (labels,)
 STAGES = (
     HARDWARE,
     INSTALL,
-    *(stage.__name__ for stage in _TABLE[:3]),
+    *(stage.__name__ for stage in _TABLE[:4]),
     SERVICES,
-    *(stage.__name__ for stage in _TABLE[3:]),
+    *(stage.__name__ for stage in _TABLE[4:]),
 )
 """The order in which a run acts; each is a group C(todo_<stage>) of the inventory."""
 
