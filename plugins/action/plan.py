@@ -32,7 +32,7 @@ from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.stages import node_labels, node_taints
-from ..plugin_utils._site.state import SiteState
+from ..plugin_utils._site.state import SiteState, SwitchState
 
 _AT_ONCE = 100
 _PAUSE = 5.0
@@ -58,6 +58,7 @@ class ActionModule(ActionBase):
                 "waves": {"type": "list", "elements": "list", "default": []},
                 "wave": {"type": "list", "elements": "str", "default": []},
                 "timeout": {"type": "int", "default": 300},
+                "switches": {"type": "dict", "default": {}},
             }
         )
         site, names = site_of_play(task_vars)
@@ -261,7 +262,12 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
         leases = read_leases(args["site_dir"], os.getppid())
         known = replace(cluster.result(), objects=there.result() if there else None)
         return SiteState(
-            bmcs=bmcs.result(), hosts=hosts.result(), cluster=known, leases=leases, strangers=strangers.result()
+            bmcs=bmcs.result(),
+            hosts=hosts.result(),
+            cluster=known,
+            leases=leases,
+            strangers=strangers.result(),
+            switches={name: SwitchState.from_result(found) for name, found in args["switches"].items()},
         )
 
 

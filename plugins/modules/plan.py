@@ -77,6 +77,12 @@ options:
       - Pods of the wave before may need a while until they are ready elsewhere, for example.
     type: int
     default: 300
+  switches:
+    description:
+      - Results of M(kiban.baremetal.switch_config) in check mode, by the name of the switch.
+      - What differs is told. A result that failed, or that is none, says that the switch can't be read.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

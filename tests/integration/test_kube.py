@@ -178,13 +178,13 @@ def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunM
         applied += sds_nfs.manifests(site, "volume-provisioner:x")
     # Kinds that are not served yet keep nothing from being read.
     wanted = objects(site, images)
-    assert read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted) is not None
+    assert read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted, timeout=120) is not None
     first = run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
     assert not first["failed"], first["msg"]
     assert run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)["changed"] is False
 
     def differing() -> list[str]:
-        live = read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted)
+        live = read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted, timeout=120)
         assert live is not None
         return [f"{name}: {field}" for name, fields in differences(wanted, live) for field, _have, _want in fields]
 

@@ -20,13 +20,14 @@ from .hardware import hardware_notices
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints
-from .state import BmcState, HostState, SiteState
+from .state import BmcState, HostState, SiteState, SwitchState
 
-__all__ = ["another_servers_bmc", "kube_proxy", "notices", "unknown_bmcs", "unknown_nodes"]
+__all__ = ["another_servers_bmc", "kube_proxy", "notices", "switches", "unknown_bmcs", "unknown_nodes"]
 
 _CLOCK_SECONDS = 5.0
 """Certificates and etcd bear a few seconds; more is a clock that nobody sets."""
 _GROWN_BYTES = 64 * 2**20
+_LINES = 3
 """A partition table leaves a MiB or two at the end of a disk."""
 _SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Kubernetes puts these on and takes them off by itself."""
@@ -54,6 +55,28 @@ def unknown_nodes(site: Site, state: SiteState) -> list[Notice]:
 def unknown_bmcs(state: SiteState) -> list[Notice]:
     message = "is a BMC ({}), but of no server of the model. The playbook kiban.baremetal.discover describes it"
     return [Notice(address, message.format(said)) for address, said in state.strangers.items()]
+
+
+def switches(state: SiteState) -> list[Notice]:
+    """Only told: the playbook fabric changes switches, one at a time and with a way back."""
+    return [Notice(name, message) for name, switch in state.switches.items() for message in _switch(switch)]
+
+
+def _switch(switch: SwitchState) -> Iterator[str]:
+    if switch.error:
+        yield f"the switch can't be read, so its ports and sessions are not compared: {switch.error}"
+    if switch.add or switch.remove:
+        differing = "; ".join(
+            f"{title}: {_some(lines)}" for title, lines in (("lacks", switch.add), ("has", switch.remove)) if lines
+        )
+        yield f"the switch is not as the model says. The playbook kiban.baremetal.fabric changes it. It {differing}"
+    if switch.foreign:
+        yield f"the switch has what the model does not know: {_some(switch.foreign)}. Kept"
+
+
+def _some(lines: Sequence[str]) -> str:
+    more = len(lines) - _LINES
+    return ", ".join(lines[:_LINES]) + (f" and {more} more" if more > 0 else "")
 
 
 def kube_proxy(site: Site, state: SiteState) -> list[Notice]:

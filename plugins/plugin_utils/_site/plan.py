@@ -16,7 +16,7 @@ from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Prob
 from .disruption import admit, waves
 from .hardware import bios, hardware_notices, volumes
 from .model import Server, Site
-from .notices import another_servers_bmc, kube_proxy, notices, unknown_bmcs, unknown_nodes
+from .notices import another_servers_bmc, kube_proxy, notices, switches, unknown_bmcs, unknown_nodes
 from .objects import differences
 from .service import depended_on, service_of
 from .show import lines, summary
@@ -130,6 +130,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
             continue
         found += _server(site, server, intent, state)
     found += [*_services(intent, state), *unknown_bmcs(state), *unknown_nodes(site, state), *kube_proxy(site, state)]
+    found += switches(state)
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
         site=site.name,

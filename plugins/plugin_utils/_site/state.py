@@ -14,7 +14,17 @@ from typing import Any
 
 from .disruption import Pod, PodBudget
 
-__all__ = ["Bios", "BmcState", "ClusterState", "EtcdMember", "HostState", "NodeState", "Raid", "SiteState"]
+__all__ = [
+    "Bios",
+    "BmcState",
+    "ClusterState",
+    "EtcdMember",
+    "HostState",
+    "NodeState",
+    "Raid",
+    "SiteState",
+    "SwitchState",
+]
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,24 @@ class ClusterState:
 
 
 @dataclass(frozen=True)
+class SwitchState:
+    """How a switch differs from its intent, line by line. C(error) is set when it could not be read."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    """What the model does not know."""
+    error: str | None = None
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any]) -> SwitchState:
+        """Of a result of the module switch_config in check mode."""
+        if result.get("failed") or result.get("unreachable") or "add" not in result:
+            return cls(error=str(result.get("msg") or "it was not read").strip().splitlines()[0])
+        return cls(add=tuple(result["add"]), remove=tuple(result["remove"]), foreign=tuple(result["foreign"]))
+
+
+@dataclass(frozen=True)
 class SiteState:
     """C(bmcs) and C(hosts) hold the servers that are planned."""
 
@@ -187,3 +215,5 @@ class SiteState:
     """Server to who works on it now: another run."""
     strangers: Mapping[str, str] = field(default_factory=dict)
     """Addresses of BMCs that are of no server of the model, each with what the BMC says it is."""
+    switches: Mapping[str, SwitchState] = field(default_factory=dict)
+    """Those that were compared with their intent."""

@@ -69,8 +69,9 @@ class Lab:
         environment = {**os.environ, "ANSIBLE_CONFIG": f"{CHECKOUT}/ansible.cfg", "KIBAN_WORK": str(self.work)}
         options = {"lab_prefix": LAB, "lab_accelerator": "tcg", "lab_install_packages": False}
         argv = [Path(sys.executable).with_name("ansible-playbook"), f"kiban.baremetal.{name}", "-i", INVENTORY]
+        inside = ["ip", "netns", "exec", f"{LAB}-control"] if name == "plan" else []
         return subprocess.run(
-            [*map(str, argv), "-e", json.dumps(options), *words],
+            [*inside, *map(str, argv), "-e", json.dumps(options), *words],
             capture_output=True,
             text=True,
             check=False,
@@ -159,6 +160,32 @@ def test_second_runs_change_nothing_and_servers_that_are_off_are_no_fault(lab: L
     assert set(changed(again).values()) == {0}, again.stdout
     # The spine's own, that of the outside, and of each switch; sessions came up over unnumbered links.
     eventually(lambda: lab.ways("tor1", "203.0.113.16/29") == 1 and lab.ways("tor2", "203.0.113.1") == 1, 60)
+
+
+def test_the_plan_tells_what_differs_on_a_switch(lab: Lab) -> None:
+    """Of servers that are off, without a node image; the switches are what this is about."""
+    (lab.work / "image").mkdir()
+    (lab.work / "image/manifest.json").write_text(json.dumps({"node": {"id": "0" * 64}}))
+
+    def told() -> dict[str, str]:
+        done = lab.play("plan")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert set(changed(done).values()) <= {0, 1}, "keys of the site, once"
+        plan = json.loads((lab.work / "sites/lab-fabric/plan.json").read_text())
+        return {one["server"]: one["message"] for one in plan["notices"] if one["server"] in SWITCHES}
+
+    assert told() == {}
+    place = lab.work / "lab/switches/tor1/frr/run/frr"
+    words = ("configure terminal", "interface lo", "no ip address 203.0.113.1/32", "ip address 203.0.113.99/32")
+    lab.run("tor1", "vtysh", "--vty_socket", place, *(part for word in words for part in ("-c", word)))
+    found = told()
+    assert found.keys() == {"tor1"}
+    assert "It lacks: interface lo / ip address 203.0.113.1/32" in found["tor1"]
+    assert changed(lab.play("fabric"))["tor1"] > 0
+    left = told()
+    assert not left or left["tor1"].startswith("the switch has what the model does not know"), left
+    words = ("configure terminal", "interface lo", "no ip address 203.0.113.99/32")
+    lab.run("tor1", "vtysh", "--vty_socket", place, *(part for word in words for part in ("-c", word)))
 
 
 def test_a_server_in_the_ramdisk_is_reached_by_its_first_cable(lab: Lab) -> None:

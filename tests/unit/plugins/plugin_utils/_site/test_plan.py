@@ -27,6 +27,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import
     NodeState,
     Raid,
     SiteState,
+    SwitchState,
 )
 
 MEDIA = "http://192.0.2.2:8080/token/"
@@ -600,6 +601,44 @@ def test_an_unknown_bmc_is_named() -> None:
     state = SiteState(hosts={"node1": running()}, bmcs={"node1": ON}, cluster=CLUSTER, strangers={"192.0.2.40": "ACME"})
     plan = make_plan(site(), INTENT, state)
     assert [(n.server, n.message.partition(" but")[0]) for n in plan.notices] == [("192.0.2.40", "is a BMC (ACME),")]
+    assert plan.changes == () and plan.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({"add": [], "remove": [], "foreign": [], "changed": False}, []),
+        (
+            {"add": [f"swp{n} / tag 20" for n in range(5)], "remove": ["swp1 / tag 30"], "foreign": []},
+            [
+                "the switch is not as the model says. The playbook kiban.baremetal.fabric changes it. It lacks: "
+                "swp0 / tag 20, swp1 / tag 20, swp2 / tag 20 and 2 more; has: swp1 / tag 30"
+            ],
+        ),
+        (
+            {"add": [], "remove": [], "foreign": ["vlan 9"]},
+            ["the switch has what the model does not know: vlan 9. Kept"],
+        ),
+        (
+            {"failed": True, "msg": "no ovsdb-server at /run/x\nlook there", "add": []},
+            ["the switch can't be read, so its ports and sessions are not compared: no ovsdb-server at /run/x"],
+        ),
+        (
+            {"unreachable": True, "msg": "timed out"},
+            ["the switch can't be read, so its ports and sessions are not compared: timed out"],
+        ),
+        ({}, ["the switch can't be read, so its ports and sessions are not compared: it was not read"]),
+    ],
+)
+def test_what_a_switch_differs_in_is_told(result: dict[str, Any], said: list[str]) -> None:
+    state = SiteState(
+        hosts={"node1": running()},
+        bmcs={"node1": ON},
+        cluster=CLUSTER,
+        switches={"tor1": SwitchState.from_result(result)},
+    )
+    plan = make_plan(site(), INTENT, state)
+    assert [(n.server, n.message) for n in plan.notices] == [("tor1", message) for message in said]
     assert plan.changes == () and plan.problems == ()
 
 
