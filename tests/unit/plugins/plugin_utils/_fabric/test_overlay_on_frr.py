@@ -302,7 +302,7 @@ class TestRoutedLinks:
             assert pings(fabric, f"{place}-pod", pod(fabric.site, other), full)
         for prefix in ("10.244.0.0/16", "10.96.0.0/16"):
             eventually(lambda p=prefix: ways(fabric.spine1, p) == 2, 30)  # type: ignore[misc]
-        assert ways(fabric.spine1, address(fabric.site, "node1")) == 2
+        eventually(lambda: ways(fabric.spine1, address(fabric.site, "node1")) == 2, 30)
         for switch in (fabric.tor1, fabric.tor2, fabric.spine1):
             assert not ways(switch, fabric.site.server("node1").pod_cidr)
         # From outside to a pod, and back.
@@ -313,7 +313,7 @@ class TestRoutedLinks:
         fabric.tor1.run("ip", "link", "set", "swp2", "down")
         fabric.tor1.run("ip", "link", "set", "swp1", "down")
         eventually(lambda: ways(fabric.node1, address(fabric.site, "node2")) == 1, 10)
-        assert pings(fabric, "node1-pod", pod(fabric.site, "node2"))
+        eventually(lambda: pings(fabric, "node1-pod", pod(fabric.site, "node2")), 20)
         fabric.tor1.run("ip", "link", "set", "swp2", "up")
         fabric.tor1.run("ip", "link", "set", "swp1", "up")
         settled(fabric)
