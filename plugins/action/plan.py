@@ -18,7 +18,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster, sds_local, sds_lvm, sds_nfs
+from ..plugin_utils._drivers import cluster, sds_local
+from ..plugin_utils._drivers.sds_drivers import PROVISIONED, PROVISIONER
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
 from ..plugin_utils._readers.bmcs import Asked, bmc_options, read_bmcs
@@ -217,9 +218,9 @@ def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]
             for obj in sds_local.manifests({}, chosen, site.cluster.endpoint)
             if obj["kind"] not in ("ConfigMap", "StorageClass")
         ]
-    for driver, render in (("lvm", sds_lvm.manifests), ("nfs", sds_nfs.manifests)):
-        if driver in drivers and "volume-provisioner" in images:
-            found += render(site, images["volume-provisioner"])
+    for driver, render in PROVISIONED.items():
+        if driver in drivers and PROVISIONER in images:
+            found += render(site, images[PROVISIONER])
     return tuple(map(_without_role_variables, found))
 
 

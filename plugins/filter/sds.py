@@ -11,15 +11,13 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._drivers import sds_lvm, sds_nfs
+    from ..plugin_utils._drivers import sds_drivers
     from ..plugin_utils._play import site_of_input
     from ..plugin_utils._site.model import Site
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
     IMPORT_ERROR = None
-
-_IMAGE = "volume-provisioner"
 
 
 def _site(data: Mapping[str, Any] | str, driver: str) -> Site:
@@ -40,14 +38,12 @@ def sds_manifests(
 ) -> list[dict[str, Any]]:
     site = _site(data, driver)
     images = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
-    if _IMAGE not in images:
+    if sds_drivers.PROVISIONER not in images:
         raise AnsibleFilterError(
-            f"the bundle has no image {_IMAGE}: make bundle and node image again with the inventory of this site"
+            f"the bundle has no image {sds_drivers.PROVISIONER}: make bundle and node image again with the inventory "
+            "of this site"
         )
-    return _RENDER[driver](site, images[_IMAGE], pull_policy, default_class)
-
-
-_RENDER = {} if IMPORT_ERROR else {"lvm": sds_lvm.manifests, "nfs": sds_nfs.manifests}
+    return sds_drivers.PROVISIONED[driver](site, images[sds_drivers.PROVISIONER], pull_policy, default_class)
 
 
 class FilterModule:

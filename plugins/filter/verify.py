@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -26,11 +27,17 @@ from ..plugin_utils._verify_network import (
 )
 
 
-def _pod_dials(pods: Sequence[Mapping[str, Any]], service: str, namespace: str, domain: str) -> list[dict[str, str]]:
-    try:
-        return pod_dials(pods, service, namespace, domain)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+def _told(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with what is wrong about its arguments as a filter's error."""
+
+    @wraps(work)
+    def run(*arguments: Any, **named: Any) -> Any:
+        try:
+            return work(*arguments, **named)
+        except ValueError as exc:
+            raise AnsibleFilterError(str(exc)) from exc
+
+    return run
 
 
 def _contract_dials(
@@ -42,53 +49,20 @@ def _contract_dials(
     port: int = 18081,
     overlay: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
-    try:
-        return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
-
-
-def _policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any]) -> list[dict[str, Any]]:
-    try:
-        return policy_steps(pods, stranger)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
-
-
-def _balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], outside: str) -> list[dict[str, str]]:
-    try:
-        return balancer_dials(services, pools, outside)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
-
-
-def _sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
-    try:
-        return sds_capabilities(driver, server_known)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
-
-
-def _lost_node_watch(
-    pods: Sequence[Mapping[str, Any]], node: str, balanced: Sequence[Mapping[str, Any]] = ()
-) -> list[str]:
-    try:
-        return lost_node_watch(pods, node, balanced)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+    return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay)
 
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "balancer_dials": _balancer_dials,
-            "contract_dials": _contract_dials,
+            "balancer_dials": _told(balancer_dials),
+            "contract_dials": _told(_contract_dials),
             "lost_node_figures": lost_node_figures,
-            "lost_node_watch": _lost_node_watch,
+            "lost_node_watch": _told(lost_node_watch),
             "node_problems": node_problems,
-            "pod_dials": _pod_dials,
-            "policy_steps": _policy_steps,
+            "pod_dials": _told(pod_dials),
+            "policy_steps": _told(policy_steps),
             "probe_figures": probe_figures,
-            "sds_capabilities": _sds_capabilities,
+            "sds_capabilities": _told(sds_capabilities),
             "space_command": space_command,
         }

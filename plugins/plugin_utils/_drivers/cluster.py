@@ -13,14 +13,15 @@ from typing import Any
 
 from .._site.model import Site
 from . import cluster_dns, metallb, policies
+from .sds_drivers import PROVISIONED, PROVISIONER
 
 __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
 
 
 def artifacts(site: Site) -> list[str]:
     """Optional artifacts of the bundle that the site needs."""
-    provisioned = {sds.driver for sds in site.cluster.sds} & {"lvm", "nfs"}
-    return images_of(site)[1:] + (["volume-provisioner"] if provisioned else [])
+    provisioned = any(sds.driver in PROVISIONED for sds in site.cluster.sds)
+    return images_of(site)[1:] + ([PROVISIONER] if provisioned else [])
 
 
 def images_of(site: Site) -> list[str]:

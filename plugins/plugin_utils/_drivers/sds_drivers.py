@@ -8,13 +8,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from . import sds_local, sds_lvm, sds_nfs
 from .sds import Capabilities
 
-__all__ = ["DRIVERS"]
+__all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER"]
 
 DRIVERS: Mapping[str, Capabilities] = {
     can.driver: can for can in (sds_local.CAPABILITIES, sds_lvm.CAPABILITIES, sds_nfs.CAPABILITIES)
 }
+
+PROVISIONER = "volume-provisioner"
+"""Image of the bundle that makes the volumes of these drivers."""
+
+PROVISIONED: Mapping[str, Callable[..., list[dict[str, Any]]]] = {"lvm": sds_lvm.manifests, "nfs": sds_nfs.manifests}
+"""Drivers whose objects all follow from the site model and this image, each with what renders them."""
