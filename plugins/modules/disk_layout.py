@@ -261,35 +261,35 @@ def _result(steps: Sequence[str]) -> dict[str, Any]:
     }
 
 
+_KINDS = {"type": "str", "choices": ["ext4", "xfs"]}
+_VOLUME = {
+    "name": {"type": "str", "required": True},
+    "size": {"type": "int"},
+    "type": {"type": "str", "choices": ["linear", "thin-pool", "thin"], "default": "linear"},
+    "thin_pool": {"type": "str"},
+    "filesystem": _KINDS,
+    "mount": {"type": "path"},
+}
+_POOL = {
+    "name": {"type": "str", "required": True},
+    "disks": {"type": "list", "elements": "str", "required": True},
+    "raid": {"type": "str", "choices": ["raid0", "raid1", "raid5", "raid6", "raid10"]},
+    "metadata": {"type": "str", "choices": ["1.0", "1.1", "1.2"], "default": "1.2"},
+    "luks": {"type": "bool", "default": False},
+    "filesystem": _KINDS,
+    "mount": {"type": "path"},
+    "volumes": {"type": "list", "elements": "dict", "default": [], "options": _VOLUME},
+}
+ARGUMENTS = {
+    "site": {"type": "str", "required": True},
+    "pools": {"type": "list", "elements": "dict", "required": True, "options": _POOL},
+    "keys": {"type": "dict", "default": {}, "no_log": True},
+    "wipe": {"type": "list", "elements": "str", "default": []},
+}
+
+
 def main() -> None:
-    kinds = {"type": "str", "choices": ["ext4", "xfs"]}
-    volume = {
-        "name": {"type": "str", "required": True},
-        "size": {"type": "int"},
-        "type": {"type": "str", "choices": ["linear", "thin-pool", "thin"], "default": "linear"},
-        "thin_pool": {"type": "str"},
-        "filesystem": kinds,
-        "mount": {"type": "path"},
-    }
-    pool = {
-        "name": {"type": "str", "required": True},
-        "disks": {"type": "list", "elements": "str", "required": True},
-        "raid": {"type": "str", "choices": ["raid0", "raid1", "raid5", "raid6", "raid10"]},
-        "metadata": {"type": "str", "choices": ["1.0", "1.1", "1.2"], "default": "1.2"},
-        "luks": {"type": "bool", "default": False},
-        "filesystem": kinds,
-        "mount": {"type": "path"},
-        "volumes": {"type": "list", "elements": "dict", "default": [], "options": volume},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "site": {"type": "str", "required": True},
-            "pools": {"type": "list", "elements": "dict", "required": True, "options": pool},
-            "keys": {"type": "dict", "default": {}, "no_log": True},
-            "wipe": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         result = run(module.params, module.check_mode)
     except Failure as exc:

@@ -52,12 +52,17 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
 
 
 def _plain(name: str, pool: Mapping[str, Any]) -> dict[str, Any]:
+    """As the module takes it. What is not stated is left out: Ansible takes no null where an option has choices."""
     kept = {key: value for key, value in pool.items() if key not in ("select", "count", "volumes")}
     volumes = [
-        {**values, "name": volume, "size": size_in_bytes(values.get("size"))}
+        _stated({**values, "name": volume, "size": size_in_bytes(values.get("size"))})
         for volume, values in (pool.get("volumes") or {}).items()
     ]
-    return {**kept, "name": name, "volumes": volumes}
+    return {**_stated(kept), "name": name, "volumes": volumes}
+
+
+def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def intended(name: str, raw: Mapping[str, Any]) -> _layout.Pool:

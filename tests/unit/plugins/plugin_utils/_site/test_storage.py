@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
@@ -86,14 +87,32 @@ def disk(serial: str | None, protocol: str = "NVMe", kiban: dict[str, Any] | Non
     return {"serial_number": serial, "name": f"disk-{serial}", "protocol": protocol, "kiban": kiban}
 
 
+def taken(pools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pools as the module gets them from Ansible."""
+    result = ArgumentSpecValidator(disk_layout.ARGUMENTS).validate({"site": "lab", "pools": pools})
+    assert result.error_messages == []
+    taken: list[dict[str, Any]] = result.validated_parameters["pools"]
+    return taken
+
+
 def test_the_disks_of_the_pools_are_what_the_module_takes() -> None:
     storage = site_vars(load_site(site_with({"fast": FAST})))["profiles"][PROFILE]["storage"]
     system = disk("s", kiban={"purpose": "system"})
     chosen = select_pools([disk("b"), disk("x", "SATA"), system, disk("a")], storage)
     assert chosen["problems"] == []
-    pool = disk_layout.wanted(chosen["pools"][0])
+    pool = disk_layout.wanted(taken(chosen["pools"])[0])
     assert (pool.disks, pool.level) == (("a", "b"), "raid1")
     assert [volume.size for volume in pool.volumes] == [20 << 30, None, 1 << 40]
+
+
+@pytest.mark.parametrize(
+    "pool", [{"filesystem": "xfs", "mount": "/srv/volumes"}, {"volumes": {"data": {"size": "1GiB"}}}]
+)
+def test_what_a_pool_does_not_state_is_not_handed_to_the_module(pool: dict[str, Any]) -> None:
+    small = {"select": "protocol == 'NVMe'", "count": 1, **pool}
+    storage = site_vars(load_site(site_with({"fast": small})))["profiles"][PROFILE]["storage"]
+    chosen = select_pools([disk("a")], storage)
+    assert (chosen["problems"], disk_layout.wanted(taken(chosen["pools"])[0]).disks) == ([], ("a",))
 
 
 @pytest.mark.parametrize(
