@@ -153,7 +153,7 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
     return [
         {
             "name": name,
-            "groups": [f"todo_{stage}" for stage in stages],
+            "groups": ["todo", *(f"todo_{stage}" for stage in stages)],
             "todo": {stage: actions[0] for stage, actions in stages.items()},
             "hardware_actions": stages.get("hardware", []),
             "host_actions": stages.get("host", []),
@@ -167,7 +167,7 @@ def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, A
     ] + [
         {
             "name": name,
-            "groups": ["todo_waits"],
+            "groups": ["todo", "todo_waits"],
             "todo": {},
             "hardware_actions": [],
             "host_actions": [],

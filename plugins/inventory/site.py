@@ -135,7 +135,7 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        for group in ("todo_waits", "left_alone", "nfs_servers"):
+        for group in ("todo", "todo_waits", "left_alone", "nfs_servers"):
             self.inventory.add_group(group)
         for group in ("switches", "switches_linux", "todo_switches"):
             self.inventory.add_group(group)

@@ -158,7 +158,8 @@ notices:
   elements: dict
   returned: success
 hosts:
-  description: Servers with anything to do, with their C(todo_<stage>) groups; C(todo_waits) where they go later.
+  description:
+    - Servers with anything to do, with their groups C(todo) and C(todo_<stage>); C(todo_waits) where they go later.
   type: list
   elements: dict
   returned: success
