@@ -100,13 +100,17 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
     return files
 
 
+_PATIENT = 'watchfrr_options="--restart-timeout=600"\n'
+"""After its 90 seconds watchfrr ends the start of the daemons half-way, and some then run without a configuration."""
+
+
 def router_files(site: Site, server: Server) -> dict[str, str]:
     """Files of FRR, version 8.4 or newer, of a server that speaks BGP with its switches or others; else none."""
     routed, overlay = routed_to_servers(site, server), site.cluster.sdn.overlay is not None
     if not routed and not overlay:
         return {}
     files = {
-        "/etc/frr/daemons": "bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n",
+        "/etc/frr/daemons": f"bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n{_PATIENT}",
         "/etc/frr/frr.conf": f"frr defaults traditional\nservice integrated-vtysh-config\n{frr_config(site, server)}",
     }
     if routed:
