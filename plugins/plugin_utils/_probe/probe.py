@@ -17,6 +17,7 @@ __all__ = ["script"]
 _FLAG = "LAYOUTS = False\n"
 _PLACE = "PATHS: list[str] = []"
 _LAYOUTS = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts\n"
+_ROUTING = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing\n"
 _HEALTH = "from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health\n"
 
 
@@ -29,13 +30,18 @@ def script(paths: list[str], layouts: bool = False) -> str:
 def _program(layouts: bool) -> str:
     here = Path(__file__)
     text = here.with_name("program.py").read_text(encoding="utf-8")
-    places = {_HEALTH: here.parents[2].joinpath("module_utils", "_disk_health.py"), _LAYOUTS: None, _FLAG: None}
+    places = {
+        _HEALTH: here.parents[2].joinpath("module_utils", "_disk_health.py"),
+        _ROUTING: here.with_name("routing.py"),
+        _LAYOUTS: None,
+        _FLAG: None,
+    }
     if not all(place in text for place in (_PLACE, *places)):
         raise RuntimeError("the probe has lost the place for its paths, or for a part of it")
     if layouts:
         places[_LAYOUTS] = here.with_name("layouts.py")
         text = text.replace(_FLAG, "LAYOUTS = True\n", 1)
-    for place in (_HEALTH, _LAYOUTS):
+    for place in (_HEALTH, _ROUTING, _LAYOUTS):
         # The comments of the part and its first import are left out.
         path = places[place]
         part = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2] if path else ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the kiban.baremetal collection: may change in any release without notice.
-# Runs on the servers: Python 3.9, standard library, one line of JSON, one process started at most.
+# Runs on the servers: Python 3.9, standard library, one line of JSON, one process started, and one more with FRR.
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing
 
 PATHS: list[str] = []
 LAYOUTS = False
+FRR = "/etc/frr/frr.conf"
 LOCAL = "/var/lib/kiban/local/"
 UNITS = (
     "containerd.service",
@@ -33,6 +35,7 @@ UNITS = (
     "systemd-networkd.service",
     "systemd-timesyncd.service",
     "nfs-server.service",
+    "frr.service",
 )
 NETWORK = "/etc/systemd/network"
 
@@ -314,7 +317,9 @@ def main() -> None:
         "disks": disks,
         "lost": lost(disks),
         "layouts": layouts(disks, read) if LAYOUTS else None,
-        **({"units": {}, "failed": [], "network": []} if in_ramdisk else {**units(), "network": network()}),
+        **({"units": {}, "failed": []} if in_ramdisk else units()),
+        "network": [] if in_ramdisk else network(),
+        "routing": routing(read(FRR)) if FRR in PATHS and not in_ramdisk else [],
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))
     sys.stdout.write("\n")

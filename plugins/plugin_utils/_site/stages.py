@@ -32,6 +32,8 @@ INSTALL = "os"
 
 _NFS = "nfs-server.service"
 
+_FRR = "/etc/frr/frr.conf"
+
 SERVICES = "services"
 """What the site brings into the cluster itself, see C(plan.py). It is of no server, so its group stays empty."""
 
@@ -45,6 +47,8 @@ def host(view: View) -> Iterator[Finding]:
         yield view.change("host", "files", "host files", "differ: " + ", ".join(differing), "as the model says")
     if found.network:
         yield view.change("host", "network", "network", "; ".join(found.network), "as its files say")
+    if found.routing:
+        yield view.change("host", "routing", "routing daemon", "; ".join(found.routing), "as its file says")
     stopped = [f"{unit} is {state}" for unit, state in _services(view) if state != "active"]
     if stopped:
         yield view.change("host", "services", "services", "; ".join(stopped), "active and enabled")
@@ -61,6 +65,7 @@ def _services(view: View) -> list[tuple[str, str]]:
     needed = ["containerd.service", "systemd-networkd.service"]
     needed += ["kubelet.service"] if view.host.kubelet_configured else []
     needed += ["systemd-timesyncd.service"] if view.site.ntp else []
+    needed += ["frr.service"] if _FRR in view.intent.files.get(view.server.name, {}) else []
     return [(unit, view.host.units[unit]) for unit in needed if unit in view.host.units]
 
 

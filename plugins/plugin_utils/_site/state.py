@@ -107,6 +107,8 @@ class HostState:
     failed: tuple[str, ...] = ()
     network: tuple[str, ...] = ()
     """Where the kernel's network differs from the files that describe it, in words."""
+    routing: tuple[str, ...] = ()
+    """Where FRR differs from its file, in words."""
     etcd: EtcdMember | None = None
     layouts: Mapping[str, Any] | None = None
     """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
@@ -131,6 +133,7 @@ class HostState:
             units=dict(probe.get("units") or {}),
             failed=tuple(probe.get("failed") or ()),
             network=tuple(probe.get("network") or ()),
+            routing=tuple(probe.get("routing") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
             layouts=probe.get("layouts"),
         )

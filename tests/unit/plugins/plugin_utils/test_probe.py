@@ -22,6 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _la
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import thin
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import script
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running, routing
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import DISK_FIELDS
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Rack
 
@@ -316,3 +317,49 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
 def test_how_full_a_thin_pool_is(line: str, told: list[Any]) -> None:
     """Lines as the kernel's document of dm-thin has them."""
     assert thin(line) == told
+
+
+FRR_FILE = """\
+vni 4097
+router bgp 4200000021
+ neighbor 198.51.100.11 peer-group KIBAN-NODES
+ address-family l2vpn evpn
+  advertise-all-vni
+ exit-address-family
+exit
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "!\nfrr version 10.3\nhostname node1\n", []),
+        ("vni 4097\n", "", ["FRR runs without: vni 4097"]),
+        ("4200000021", "65000", ["FRR runs without: router bgp 4200000021"]),
+        ("  advertise-all-vni\n", "", ["router bgp 4200000021: address-family l2vpn evpn: advertise-all-vni"]),
+        (" address-family l2vpn evpn\n  adv", "  adv", ["router bgp 4200000021: address-family l2vpn evpn"]),
+        (FRR_FILE, "", ["vni 4097", "router bgp"]),
+        ("exit\n", "", []),
+    ],
+)
+def test_what_frr_does_not_run_with(old: str, new: str, said: list[str]) -> None:
+    running = FRR_FILE.replace(old, new, 1) if old else new + FRR_FILE
+    found = not_running(FRR_FILE, running)
+    assert len(found) == len(said)
+    assert all(part in line for line, part in zip(found, said, strict=True)), found
+
+
+def test_much_that_frr_does_not_run_with_is_counted() -> None:
+    assert not_running("a\nb\nc\nd\ne\n", "c\n")[2:] == ["FRR runs without: d", "and without 1 more"]
+
+
+def test_frr_that_does_not_answer_is_no_frr_that_is_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    [said] = routing(FRR_FILE)
+    assert said.startswith("FRR does not tell its configuration:")
+
+
+def test_who_has_no_frr_is_not_asked_for_it() -> None:
+    text = script([])
+    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["routing"] == []

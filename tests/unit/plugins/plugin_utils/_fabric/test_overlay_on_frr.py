@@ -31,6 +31,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.cables imp
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import BRIDGE, host_address, pod_mtu
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import Host, missing_networkd
@@ -212,6 +213,16 @@ print(' '.join(sorted(seen)))
 
 
 class TestSegment:
+    def test_frr_runs_with_all_that_its_file_says(self, segment: SimpleNamespace) -> None:
+        settled(segment)
+        for name in NODES:
+            text = router_files(segment.site, segment.site.server(name))["/etc/frr/frr.conf"].split("\n", 2)[2]
+            running = segment.bench.spaces[name].vtysh("show running-config")
+            assert not not_running(text, running), running
+        segment.node1.vtysh("configure terminal", "no vni 4097")
+        assert not_running(text, segment.node1.vtysh("show running-config"))[0] == "FRR runs without: vni 4097"
+        segment.node1.vtysh("configure terminal", "vni 4097")
+
     def test_pods_of_a_segment_reach_each_other(self, segment: SimpleNamespace) -> None:
         settled(segment)
         full = pod_mtu(segment.site) - 28

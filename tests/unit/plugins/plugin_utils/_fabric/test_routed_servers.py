@@ -24,6 +24,7 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import balancer
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.unit.plugins import bgp_speaker
@@ -182,6 +183,14 @@ def silence(rack: SimpleNamespace, links: list[tuple[str, str]], seconds: float)
 
 
 SWITCH = [("cp1", "tor1"), ("node1", "tor1"), ("tor1", "spine1")]
+
+
+def test_frr_runs_with_all_that_its_file_says(rack: SimpleNamespace) -> None:
+    settled(rack)
+    for name in PODS:
+        text = frr_config(SITE, SITE.server(name), intents(SITE))
+        running = rack.bench.spaces[name].vtysh("show running-config")
+        assert not not_running(text, running), running
 
 
 def test_servers_have_two_ways_and_announce_only_their_own(rack: SimpleNamespace) -> None:

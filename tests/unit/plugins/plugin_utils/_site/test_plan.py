@@ -198,6 +198,9 @@ INSTALL = [("disks", "claim"), ("join", "join"), ("labels", "label")]
             running(network=("bond0: MTU 1500, not 9000",)), ON, CLUSTER, [("host", "network")], id="running network"
         ),
         pytest.param(
+            running(routing=("FRR runs without: vni 4097",)), ON, CLUSTER, [("host", "routing")], id="running router"
+        ),
+        pytest.param(
             running(units={**UNITS, "kubelet.service": "failed"}),
             ON,
             CLUSTER,
