@@ -24,6 +24,8 @@ from ..plugin_utils._verify_network import (
     lost_node_figures,
     lost_node_watch,
     policy_steps,
+    throughput_ends,
+    throughput_figures,
 )
 
 
@@ -65,4 +67,6 @@ class FilterModule:
             "probe_figures": probe_figures,
             "sds_capabilities": _told(sds_capabilities),
             "space_command": space_command,
+            "throughput_ends": _told(throughput_ends),
+            "throughput_figures": throughput_figures,
         }

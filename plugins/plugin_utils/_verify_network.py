@@ -1,13 +1,14 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the role verify asks to prove network policies and load balancer. Pure."""
+"""What the role verify asks to prove network policies, load balancer, a lost node and throughput. Pure."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,9 +16,17 @@ from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
+from ._fabric.overlay import OVERLAY_HEADERS
 from ._verify import dial, two_sets
 
-__all__ = ["balancer_dials", "lost_node_figures", "lost_node_watch", "policy_steps"]
+__all__ = [
+    "balancer_dials",
+    "lost_node_figures",
+    "lost_node_watch",
+    "policy_steps",
+    "throughput_ends",
+    "throughput_figures",
+]
 
 # agnhost gives up after five seconds; a refused connection would be another error.
 _CUT_OFF = r'^\{"errors":\[".*([Tt]imeout|deadline exceeded)'
@@ -205,3 +214,68 @@ def _withdrawn(text: str, prefix: str) -> Iterator[float]:
         found = re.match(rf"\[([0-9T:.-]+)\] *Deleted {re.escape(prefix)} ", line)
         if found:
             yield datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+
+
+def throughput_ends(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Two nodes, each with its own address C(host), that of a pod on it, and the C(to) addresses of the other one.
+
+    ValueError where there are not two pods on each of two nodes.
+    """
+    sets, nodes = two_sets(pods)
+    found = [
+        {"node": name, "host": str(status["hostIP"]), "pod": str(status["podIP"])}
+        for name in nodes
+        for status in [sets["two"][name]["status"]]
+    ]
+    return [
+        {**end, "to": [other["host"], other["pod"]], "label": f"{end['node']} to {other['node']}"}
+        for end, other in zip(found, reversed(found), strict=True)
+    ]
+
+
+def throughput_figures(results: Sequence[Mapping[str, Any]], lowest: float, overlay: bool = False) -> dict[str, Any]:
+    """What C(throughput.py) measured from node to node, as figures, lines and problems.
+
+    C(results) are those of a loop over C(throughput_ends). Rates are in MB (10^6 bytes) a second. The ratio of pods to
+    hosts has to be C(lowest) at least each way. TCP of pods has to fill packets as that of hosts does: their segments
+    are as large, but for the headers of an C(overlay).
+    """
+    figures: dict[str, Any] = {}
+    problems, lines, ratios = [], [], []
+    for result in results:
+        way = result["item"]["label"]
+        if result["rc"]:
+            why = (result.get("stderr") or "").strip().splitlines() or [f"ended with {result['rc']}"]
+            problems.append(f"{way}: {'it took too long' if result['rc'] == 124 else why[-1]}")
+            continue
+        figures[way], wrong = _way(json.loads(result["stdout"]), OVERLAY_HEADERS if overlay else 0)
+        ratios.append(figures[way]["ratio"])
+        lines.append(
+            "{0}: {pod_mb_per_second} MB/s pod to pod, {host_mb_per_second} MB/s host to host, ratio {ratio}, "
+            "segments of {pod_segment} bytes".format(way, **figures[way])
+        )
+        if ratios[-1] < lowest:
+            wrong.append(f"the ratio of {ratios[-1]} is less than {lowest:g}")
+        problems += [f"{lines[-1]}: {what}" for what in wrong]
+    if ratios:
+        figures["ratio"] = round(sum(ratios) / len(ratios), 2)
+    return {"figures": figures, "lines": lines, "problems": problems}
+
+
+def _way(rounds: Sequence[Mapping[str, Any]], headers: int) -> tuple[dict[str, Any], list[str]]:
+    """Figures of one way, and what is wrong with it but for its ratio."""
+    rates, segments = {}, {}
+    for which in ("host", "pod"):
+        mine = [one for one in rounds if one["which"] == which]
+        rates[which] = sum(one["bytes"] for one in mine) / sum(one["seconds"] for one in mine) / 1e6
+        segments[which] = min(one["segment"] for one in mine)
+    wrong = [
+        f"{one['sent']} bytes were sent {one['which']} to {one['which']}, and {one['bytes']} arrived"
+        for one in rounds
+        if one["sent"] != one["bytes"]
+    ]
+    if segments["pod"] < segments["host"] - headers:
+        wrong.append(f"segments from host to host have {segments['host']} bytes, so pods do not use the full MTU")
+    figures: dict[str, Any] = {f"{which}_mb_per_second": round(rate, 1) for which, rate in rates.items()}
+    figures |= {f"{which}_segment": segment for which, segment in segments.items()}
+    return {**figures, "ratio": round(rates["pod"] / rates["host"], 2) if rates["host"] else 0.0}, wrong
