@@ -50,8 +50,9 @@ def _contract_dials(
     outside: str | None = None,
     port: int = 18081,
     overlay: bool = False,
+    masquerade: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
-    return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay)
+    return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay, masquerade)
 
 
 class FilterModule:

@@ -82,13 +82,14 @@ def contract_dials(
     mtu: int,
     outside: tuple[str, int] | None = None,
     overlay: bool = False,
+    masquerade: bool = False,
 ) -> dict[str, list[dict[str, str]]]:
     """What to ask of running pods to prove a network driver, as URLs with the answers that are right, by part.
 
     The pods are those of two DaemonSets C(one) and C(two) of agnhost, the Services C(sdn) and C(sdn-local) theirs.
     `mtu` is that of the nodes' network, in bytes. `outside` is where something answers with the address that it is
-    asked from; the part C(outside) is empty without it. With an `overlay` packets of pods are smaller, and outside
-    their node is seen. ValueError where there are not two pods on each of two nodes.
+    asked from; the part C(outside) is empty without it. With an `overlay` packets of pods are smaller; with
+    `masquerade` their node is seen outside. ValueError where there are not two pods on each of two nodes.
     """
     mtu -= OVERLAY_HEADERS if overlay else 0
     sets, (here, there) = two_sets(pods)
@@ -122,7 +123,7 @@ def contract_dials(
     if outside is None:
         return found
     for pod in (a, b):
-        own, whose = (pod["status"]["hostIP"], "its node's") if overlay else (_address(pod), "its own")
+        own, whose = (pod["status"]["hostIP"], "its node's") if masquerade else (_address(pod), "its own")
         label = f"a pod of {pod['spec']['nodeName']} to outside, with {whose} address"
         found["outside"].append(dial(pod, outside[0], outside[1], "http", "clientip", [own], label))
     local = known["sdn-local"]["spec"]["ports"][0]["nodePort"]

@@ -26,7 +26,6 @@ __all__ = ["cni_config", "networkd_files", "router_files"]
 
 BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
-_MASQUERADE = "/etc/kiban/pods.nft"
 _Section = tuple[str, list[tuple[str, object]]]
 
 _NOTHING_ELSE: list[tuple[str, object]] = [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]
@@ -106,8 +105,8 @@ _PATIENT = 'watchfrr_options="--restart-timeout=600"\n'
 
 def router_files(site: Site, server: Server) -> dict[str, str]:
     """Files of FRR, version 8.4 or newer, of a server that speaks BGP with its switches or others; else none."""
-    routed, overlay = routed_to_servers(site, server), site.cluster.sdn.overlay is not None
-    if not routed and not overlay:
+    routed = routed_to_servers(site, server)
+    if not routed and not site.cluster.sdn.overlay:
         return {}
     files = {
         "/etc/frr/daemons": f"bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n{_PATIENT}",
@@ -118,12 +117,6 @@ def router_files(site: Site, server: Server) -> dict[str, str]:
         files["/etc/sysctl.d/95-kiban-links.conf"] = (
             "net.ipv4.fib_multipath_hash_policy = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
             "net.ipv4.conf.default.rp_filter = 0\n"
-        )
-    if overlay:
-        files[_MASQUERADE] = _masquerade(site.cluster.sdn.pods)
-        # Before any pod starts. A service of its own would have to be enabled, which is no file.
-        files["/etc/systemd/system/kubelet.service.d/20-kiban-pods.conf"] = _text(
-            [("Service", [("ExecStartPre", f"/usr/sbin/nft -f {_MASQUERADE}")])]
         )
     return files
 
@@ -199,23 +192,6 @@ def _overlay(site: Site, server: Server) -> dict[str, str]:
             ]
         ),
     }
-
-
-def _masquerade(pods: str) -> str:
-    """Outside nobody knows the way back to a pod, and what comes in by this server has to be answered by this one.
-
-    Answers of pods keep their address: they are no new connections.
-    """
-    return f"""table ip kiban-pods
-delete table ip kiban-pods
-table ip kiban-pods {{
-    chain postrouting {{
-        type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade
-        oifname "{BRIDGE}" ip saddr != {pods} masquerade
-    }}
-}}
-"""
 
 
 def _device(network: Network) -> str:

@@ -264,6 +264,9 @@ def _routed_servers(draft: Draft, switches: dict[str, _Found]) -> None:
 def _overlay(draft: Draft) -> None:
     if not draft.part("cluster", "sdn").get("overlay"):
         return
+    if draft.part("cluster", "sdn").get("masquerade") is False:
+        message = "with an overlay nobody outside knows a way back to a pod"
+        draft.problem("cluster.sdn.masquerade", message, "leave it out")
     mtu = draft.part("networks", "node").get("mtu")
     if mtu and mtu < _OVERLAY_MTU:
         draft.problem(

@@ -246,6 +246,8 @@ class Sdn:
     """What enforces NetworkPolicy objects; none: nothing does."""
     overlay: str | None
     """C(vxlan), or none: the fabric knows where pods are."""
+    masquerade: bool | None
+    """Outside, pods are seen with their server's address. None: with an overlay they are, without one they are not."""
 
 
 @dataclass(frozen=True)

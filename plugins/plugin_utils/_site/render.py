@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+from .._drivers.masquerade import masquerade_files
 from .._drivers.sdn_bgp import cni_config, networkd_files, router_files
 from .._drivers.sds_nfs import node_files as nfs_files
 from .._endpoint.files import endpoint_files
@@ -41,6 +42,7 @@ def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str
         _CNI_CONFIG: cni_config(site, server),
         **networkd_files(site, server),
         **router_files(site, server),
+        **masquerade_files(site, server),
         **endpoint_files(site, server),
         **nfs_files(site, server),
     }

@@ -157,6 +157,8 @@ def test_the_contract_asks_services_and_from_outside() -> None:
     masqueraded = '{"responses":["198.51.100.21"]}'
     assert re.search(dials["outside"][0]["expect"], '{"responses":["10.244.21.4"]}')
     assert not re.search(dials["outside"][0]["expect"], masqueraded)
+    lent = contract_dials(SDN_PODS, SDN_SERVICES, "cluster.local", 1500, ("203.0.113.22", 18081), masquerade=True)
+    assert re.search(lent["outside"][0]["expect"], masqueraded)
     assert re.search(dials["outside"][2]["expect"], "203.0.113.22:40001")
     assert not re.search(dials["outside"][2]["expect"], "198.51.100.22:40001")
 

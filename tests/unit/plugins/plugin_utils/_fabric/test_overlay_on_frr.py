@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.masquerade import RULES, masquerade_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files, router_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.cables import cables
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
@@ -96,7 +97,7 @@ def install(bench: Bench, site: Site, name: str) -> None:
     frr = router_files(site, server)
     node.configure(frr["/etc/frr/frr.conf"].split("\n", 2)[2])
     if NFT:
-        (node.directory / "pods.nft").write_text(frr["/etc/kiban/pods.nft"])
+        (node.directory / "pods.nft").write_text(masquerade_files(site, server)[RULES])
         for _twice in range(2):
             node.run(NFT, "-f", node.directory / "pods.nft")
 
