@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
@@ -139,12 +138,18 @@ def balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], 
 
 def _address_of(service: Mapping[str, Any], pools: Sequence[str]) -> str:
     name = service["metadata"]["name"]
-    given = (((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}])[0].get("ip")
+    given = _given(service)
     if not given:
         raise ValueError(f"Service {name} has no address")
     if not any(netaddr.IPAddress(given) in netaddr.IPNetwork(pool) for pool in pools):
         raise ValueError(f"Service {name} has the address {given}, which is in none of the pools {', '.join(pools)}")
-    return str(given)
+    return given
+
+
+def _given(service: Mapping[str, Any]) -> str:
+    """The address of a balanced Service, or nothing."""
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or [{}]
+    return str(ingress[0].get("ip") or "")
 
 
 def lost_node_watch(
@@ -159,16 +164,17 @@ def lost_node_watch(
     targets = [sets["two"][name]["status"]["podIP"] for name in (node, other)]
     local = [one for one in balanced if one["metadata"]["name"] == "sdn-balanced-local"]
     found = [f"{target}:8080" for target in targets]
-    return found + [f"{one['status']['loadBalancer']['ingress'][0]['ip']}:80" for one in local]
+    given = [_given(one) for one in local]
+    return found + [f"{address}:80" for address in given if address]
 
 
 def lost_node_figures(
-    told: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str], pod_cidr: str
+    told: Mapping[str, Mapping[str, Any]], routes: Mapping[str, Sequence[tuple[float, bool]]]
 ) -> dict[str, Any]:
-    """What C(watch.py) and C(ip monitor) of the switches saw of a lost node, as figures, lines and problems.
+    """What C(watch.py), and C(routes.py) on the switches, saw of a lost node, as figures, lines and problems.
 
-    Times are seconds since the last answer of the node. C(routes): by switch, what its kernel said of its routes, with
-    times in UTC. FRR alone announces C(pod_cidr) of the node, without anything of the cluster.
+    Times are seconds since the last answer of the node. C(routes): by switch, when it had the route to the node's pods
+    and when not, which FRR alone announces, without anything of the cluster.
     """
     gone = told["lost"].get("last_ok")
     if gone is None or told["lost"]["last_lost"] is None or told["lost"]["last_lost"] < gone:
@@ -184,10 +190,14 @@ def lost_node_figures(
         f"a connection to the other worker went on, {told['held']['requests']} requests, "
         f"longest gap {told['held']['longest_gap_ms']} ms; {told['other']['requests']} new ones were answered"
     ]
-    withdrawn = [at for text in routes.values() for at in _withdrawn(text, pod_cidr) if at > gone - 1]
-    if withdrawn:
-        figures["route_seconds"] = round(max(withdrawn) - gone, 1)
-        lines.append(f"its pods' route left the last switch after {figures['route_seconds']} s (FRR alone)")
+    knew = {switch: changes[-1] for switch, changes in routes.items() if changes}
+    left = [at for at, there in knew.values() if not there]
+    if left:
+        figures["route_seconds"] = round(max(0.0, max(left) - gone), 1)
+        figures["route_switches"] = len(left)
+        lines.append(
+            f"its pods' route left the last of {len(left)} switches after {figures['route_seconds']} s (FRR alone)"
+        )
     if "balanced" in told:
         balanced = told["balanced"]
         last = balanced["last_lost"] or gone
@@ -205,15 +215,12 @@ def lost_node_figures(
         for what, how in (("held", "on one connection"), ("other", "by new connections"))
         if told[what]["lost"]
     ]
+    problems += [
+        f"{switch} still had the route to its pods {told['lost']['last_lost'] - gone:.0f} s later"
+        for switch, (_at, there) in knew.items()
+        if there
+    ]
     return {"figures": figures, "lines": lines, "problems": problems}
-
-
-def _withdrawn(text: str, prefix: str) -> Iterator[float]:
-    """When routes to a prefix were deleted, as seconds since 1970, from C(ip -ts -oneline monitor route) in UTC."""
-    for line in text.splitlines():
-        found = re.match(rf"\[([0-9T:.-]+)\] *Deleted {re.escape(prefix)} ", line)
-        if found:
-            yield datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
 
 
 def throughput_ends(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Asks while a node is lost, and says afterwards, as one line of JSON, who answered and when.
 
-watch.py SECONDS LOST OTHER [BALANCED]: addresses with ports. LOST is of the node that goes; a connection to OTHER is
-held all the time; BALANCED is asked by a new connection each time, ten times a second.
+watch.py SECONDS LIMIT LOST OTHER [BALANCED]: addresses with ports. LOST is of the node that goes; a connection to OTHER
+is held all the time; BALANCED is asked by a new connection each time, ten times a second. It ends so many seconds after
+the last answer of LOST, and after LIMIT seconds at the latest.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ import sys
 import threading
 import time
 
-SECONDS, LOST, OTHER = float(sys.argv[1]), sys.argv[2], sys.argv[3]
-BALANCED = sys.argv[4] if len(sys.argv) > 4 else ""
-END = time.monotonic() + SECONDS
+SECONDS, LIMIT, LOST, OTHER = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4]
+BALANCED = sys.argv[5] if len(sys.argv) > 5 else ""
+END = time.monotonic() + LIMIT
+answered: dict[str, float] = {}
+
+
+def over() -> bool:
+    return time.monotonic() > min(END, answered.get(LOST, END) + SECONDS)
 
 
 def ask(connection: http.client.HTTPConnection) -> bool:
@@ -33,14 +39,17 @@ def ask(connection: http.client.HTTPConnection) -> bool:
 def once(target: str, timeout: float, note: list[tuple[float, bool]]) -> None:
     """One request on a connection of its own; noted with the moment when it began."""
     began, connection = time.time(), http.client.HTTPConnection(target, timeout=timeout)
-    note.append((began, ask(connection)))
+    ok = ask(connection)
+    note.append((began, ok))
+    if ok:
+        answered[target] = time.monotonic()
     connection.close()
 
 
 def every(target: str, timeout: float, interval: float, note: list[tuple[float, bool]]) -> None:
     """One request after another at a steady pace, however long the one before takes."""
     asking: list[threading.Thread] = []
-    while time.monotonic() < END:
+    while not over():
         asking.append(threading.Thread(target=once, args=(target, timeout, note)))
         asking[-1].start()
         time.sleep(interval)
@@ -53,7 +62,7 @@ def hold(target: str, note: list[tuple[float, bool]]) -> None:
     connection = http.client.HTTPConnection(target, timeout=15)
     note.append((time.time(), ask(connection)))
     connection.auto_open = 0
-    while time.monotonic() < END:
+    while not over():
         time.sleep(0.2)
         note.append((time.time(), ask(connection)))
     connection.close()
@@ -77,7 +86,7 @@ notes: dict[str, list[tuple[float, bool]]] = {"lost": [], "held": [], "other": [
 threads = [
     threading.Thread(target=every, args=(LOST, 0.5, 0.1, notes["lost"])),
     threading.Thread(target=hold, args=(OTHER, notes["held"])),
-    threading.Thread(target=every, args=(OTHER, 5, 0.2, notes["other"])),
+    threading.Thread(target=every, args=(OTHER, 10, 0.2, notes["other"])),
 ]
 if BALANCED:
     threads.append(threading.Thread(target=every, args=(BALANCED, 1, 0.1, notes["balanced"])))

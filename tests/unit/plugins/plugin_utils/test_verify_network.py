@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,9 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify_network im
     lost_node_watch,
     policy_steps,
 )
+from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import Bench, Space, missing_programs
 
+WHY = missing_programs("ip", "ethtool")
 CUT = json.dumps(
     {
         "errors": [
@@ -144,32 +147,66 @@ TOLD = {
     "other": seen(0, None, 1795860090.0),
     "balanced": seen(12, 1795860005.25, 1795860090.0),
 }
-# 1795860000 is 2026-11-28T10:00:00 UTC.
-MONITOR = """\
-[2026-11-28T10:00:05.500000] Deleted 10.244.21.0/24 nhid 31 via inet6 fe80::1 dev swp2 proto bgp metric 20
-[2026-11-28T10:00:05.600000] Deleted 10.244.22.0/24 nhid 32 via inet6 fe80::2 dev swp3 proto bgp metric 20
-[2026-11-28T10:00:06.700000] 10.244.21.0/24 nhid 33 via inet6 fe80::3 dev swp49 proto bgp metric 20
-"""
-LATER = "[2026-11-28T10:00:05.900000] Deleted 10.244.21.0/24 proto bgp metric 20 nexthop via inet6 fe80::1 dev swp1\n"
-BEFORE = "[2026-11-28T09:58:05.900000] Deleted 10.244.21.0/24 proto bgp metric 20 nexthop via inet6 fe80::1 dev swp1\n"
+AT = 1795860000.0
+# The second one heard for a moment that the spine knows a way.
+TOR1, TOR2 = (
+    [(AT - 70, True), (AT + 5.5, False)],
+    [(AT - 70, True), (AT + 4.9, False), (AT + 5, True), (AT + 5.93, False)],
+)
 
 
 def test_how_long_the_routes_of_a_lost_node_stay() -> None:
-    found = lost_node_figures(TOLD, {"tor1": MONITOR, "spine1": BEFORE + LATER, "tor2": ""}, "10.244.21.0/24")
+    found = lost_node_figures(TOLD, {"tor1": TOR1, "tor2": TOR2, "spine1": []})
     assert found["problems"] == []
-    assert found["figures"]["route_seconds"] == 5.9
+    assert (found["figures"]["route_seconds"], found["figures"]["route_switches"]) == (5.9, 2)
     assert (found["figures"]["balanced_lost"], found["figures"]["balanced_seconds"]) == (12, 5.2)
+    stays = lost_node_figures(TOLD, {"tor1": TOR1, "tor2": TOR1[:1]})
+    assert stays["problems"] == ["tor2 still had the route to its pods 90 s later"]
 
 
 def test_a_connection_that_did_not_go_on_is_a_problem() -> None:
-    found = lost_node_figures({**TOLD, "held": seen(3, 1.0, 2.0)}, {}, "10.244.21.0/24")
+    found = lost_node_figures({**TOLD, "held": seen(3, 1.0, 2.0)}, {})
     assert found["problems"] == ["3 of 100 requests to the other worker on one connection were lost"]
     assert "route_seconds" not in found["figures"]
 
 
 def test_a_node_that_was_not_lost_proves_nothing() -> None:
-    found = lost_node_figures({**TOLD, "lost": seen(0, None, 1795860090.0)}, {}, "10.244.21.0/24")
+    found = lost_node_figures({**TOLD, "lost": seen(0, None, 1795860090.0)}, {})
     assert found["problems"] == ["the worker never stopped to answer, so nothing was measured"]
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.skipif(bool(WHY), reason=WHY)
+def test_the_program_sees_a_route_leave(checkout: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="kfab") as directory:
+        bench = Bench(Path(directory))
+        try:
+            switch = bench.add(Space, "switch")
+            bench.wire("switch", "swp1", "switch", "swp2")
+            switch.run("ip", "address", "add", "192.0.2.1/24", "dev", "swp1")
+            for prefix in ("10.244.21.0/24", "10.244.21.0/25"):
+                switch.run("ip", "route", "add", prefix, "via", "192.0.2.2")
+            program = switch.argv(sys.executable, checkout / "roles/verify/files/routes.py")
+
+            def watch(seconds: int, limit: int, prefix: str) -> subprocess.Popen[str]:
+                argv = [*program, str(seconds), str(limit), prefix]
+                return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+            switch.run("ip", "address", "add", "198.51.100.1/24", "dev", "swp2")
+            seen, never = watch(2, 60, "10.244.21.0/24"), watch(9, 60, "10.244.0.0/16")
+            stays = watch(9, 4, "198.51.100.0/24")
+            time.sleep(3)
+            # With its port, of which the kernel tells nobody.
+            switch.run("ip", "link", "set", "swp1", "down")
+            gone = time.time()
+            out = json.loads(seen.communicate(timeout=60)[0])
+            assert [there for _at, there in out] == [True, False]
+            assert gone - 1 < out[1][0] < gone + 1
+            assert json.loads(never.communicate(timeout=60)[0]) == []
+            assert [there for _at, there in json.loads(stays.communicate(timeout=60)[0])] == [True]
+        finally:
+            bench.close()
 
 
 ASKED = threading.Event()
@@ -193,7 +230,7 @@ def test_who_is_asked_while_a_node_is_lost(checkout: Path) -> None:
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     ports = [str(server.server_address[1]) for server in servers]
-    program = [sys.executable, str(checkout / "roles/verify/files/watch.py"), "5"]
+    program = [sys.executable, str(checkout / "roles/verify/files/watch.py"), "4", "120"]
     process = subprocess.Popen([*program, *(f"127.0.0.1:{port}" for port in ports)], stdout=subprocess.PIPE, text=True)
     assert ASKED.wait(60)
     time.sleep(1)
@@ -206,4 +243,6 @@ def test_who_is_asked_while_a_node_is_lost(checkout: Path) -> None:
     assert told["held"]["requests"] > 3 and told["held"]["lost"] == told["other"]["lost"] == 0
     assert told["lost"]["lost"] > 0 and told["lost"]["first_lost"] > told["lost"]["last_ok"] - 1
     assert "balanced" not in told
-    assert lost_node_figures(told, {}, "10.244.21.0/24")["problems"] == []
+    # It ends by itself, some seconds after the last answer.
+    assert 3 < told["lost"]["last_lost"] - told["lost"]["last_ok"] < 20
+    assert lost_node_figures(told, {})["problems"] == []
