@@ -37,7 +37,8 @@ def find_bmcs(addresses: Collection[str]) -> dict[str, str]:
 
 def _ask(address: str) -> str:
     transport = Transport(Options(address, "", "", validate_certs=False, connect_timeout=_SECONDS))
-    headers = {"Accept": "application/json"}
+    # Without Host an HTTP/1.1 server has to answer 400 (RFC 9112, 3.2).
+    headers = {"Host": transport.address, "Accept": "application/json"}
     try:
         root = transport.exchange("GET", "/redfish/v1/", headers, None, time.monotonic() + _SECONDS).loose
     except (BmcError, Lost):

@@ -28,6 +28,7 @@ def test_who_answers_as_a_bmc_is_found_and_nobody_else(make_bmc: Any, monkeypatc
         found = strangers.find_bmcs([bmc.address, mute, f"127.0.0.1:{refused}"])
     assert list(found) == [bmc.address] and found[bmc.address]
     assert [str(call) for call in bmc.calls] == ["GET /redfish/v1/"]
+    assert {name.lower(): value for name, value in bmc.calls[0].headers.items()}["host"] == bmc.address
     assert all("authorization" not in str(call.headers).lower() for call in bmc.calls), "no password is sent"
 
 
