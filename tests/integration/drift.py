@@ -17,16 +17,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options, connect
-from ansible_collections.kiban.baremetal.tests.bench.scale.world import PASSWORD, World
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, Options, connect
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_nfs import EXPORTS
+from ansible_collections.kiban.baremetal.tests.bench.scale.world import IMAGE, PASSWORD, World, site_data
+from ansible_collections.kiban.baremetal.tests.integration.waves import patch_status, serving
 
+EXPORT = "srv/volumes"
 READY = {"type": "Ready", "status": "False", "reason": "Gone", "message": "kubelet stopped posting"}
 
 
@@ -46,11 +52,18 @@ class Server:
         """What it shares with others otherwise: kernel, services, kubelet."""
         return self.world.whole(self.name) / "own"
 
+    @property
+    def exports(self) -> Path:
+        return self.root / EXPORTS.lstrip("/")
+
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.own / path
         text = file.read_text()
         assert old in text, (path, old)
         file.write_text(text.replace(old, new))
+
+    def other_image(self) -> None:
+        (self.root / "etc/kiban/image.json").write_text(json.dumps({"id": "0" * 64, "kubernetes": "v1.36.3"}))
 
     def kubectl(self, *words: str) -> None:
         self.world.kubectl(*words)
@@ -59,10 +72,22 @@ class Server:
         more = ["--subresource=status"] if status else []
         self.kubectl("patch", "node", self.name, "--type=strategic", f"--patch={json.dumps(patch)}", *more)
 
-    def power(self, state: str) -> None:
+    def bmc(self) -> Bmc:
         address = self.world.site.server(self.name).bmc.address
-        with connect(Options(address, "kiban", PASSWORD, ca_path=str(self.world.work / "bmc-ca.pem"))) as bmc:
+        return connect(Options(address, "kiban", PASSWORD, ca_path=str(self.world.work / "bmc-ca.pem")))
+
+    def power(self, state: str) -> None:
+        with self.bmc() as bmc:
             bmc.power.apply(bmc.power.plan(state, "forced"), 60)
+
+    def bios(self, restart: str | None) -> None:
+        with self.bmc() as bmc:
+            bmc.bios.apply(bmc.bios.plan({"ProcVirtualization": "Disabled"}, restart=restart), 120)
+
+    def volume(self, name: str, drives: tuple[str, ...], state: str = "present") -> None:
+        with self.bmc() as bmc:
+            volumes, wanted = bmc.volumes(), Volume(name, f"RAID{len(drives) - 1}", drives)
+            volumes.apply(volumes.plan(state, wanted, "forced"), wanted, 120)
 
 
 def edit_mount(server: Server, disk: str, old: str, new: str) -> None:
@@ -214,6 +239,46 @@ MENDED: dict[str, tuple[Made, str, str]] = {
         "rules",
     ),
 }
+# On servers of the profile `tuned`, the only one that states anything about BIOS and volumes.
+TUNED_MENDED: dict[str, tuple[Made, str, str]] = {
+    "BIOS attribute": (
+        lambda s: s.bios("forced"),
+        "hardware",
+        "ProcVirtualization: Disabled -> ProcVirtualization: Enabled",
+    ),
+    "BIOS attribute that waits for a reset": (
+        lambda s: s.bios(None),
+        "hardware",
+        "ProcVirtualization: Enabled (Disabled after the next reset) -> ProcVirtualization: Enabled",
+    ),
+}
+TUNED_TOLD: dict[str, tuple[Made, str, str]] = {
+    "volume gone": (
+        lambda s: s.volume("system", MIRROR, "absent"),
+        "notice",
+        "its controller has no volume system",
+    ),
+    "volume of somebody": (
+        lambda s: s.volume("old", ("RAID.3",)),
+        "notice",
+        "its controller has volumes that the profile does not know: old",
+    ),
+}
+MIRROR = ("RAID.1", "RAID.2")
+# On the server whose export the storage driver uses, the only one whose pools a run looks after.
+FILER_MENDED: dict[str, tuple[Made, str, str]] = {
+    "NFS server stopped": (
+        lambda s: s.edit("units", "nfs-server.service loaded active", "nfs-server.service loaded inactive"),
+        "pools",
+        "nfs-server.service is inactive",
+    ),
+    "NFS export to everybody": (
+        lambda s: s.exports.write_text("/srv *(rw)\n"),
+        "pools",
+        f"{EXPORTS} differs",
+    ),
+}
+MENDED |= TUNED_MENDED | FILER_MENDED
 TOLD: dict[str, tuple[Made, str, str]] = {
     "data disk not mounted": (
         lambda s: edit_mount(s, "nvme1n1", "/var/lib/kiban/local/SERIAL-nvme1n1", "/mnt"),
@@ -250,16 +315,66 @@ TOLD: dict[str, tuple[Made, str, str]] = {
     ),
     "node deleted": (lambda s: s.kubectl("delete", "node", s.name), "join", "not joined -> joined"),
     "BMC off": (lambda s: s.power("off"), "notice", "may be that of another server"),
+    "image of another version": (
+        lambda s: s.other_image(),
+        "notice",
+        f"runs image 000000000000, the site's image is {IMAGE[:12]}. Kept",
+    ),
     "BMC of another": (dmi, "notice", "its firmware says UUID 00000000-1111"),
+    **TUNED_TOLD,
 }
 
 
-CONTROL, CLUSTER = "s0000", "(cluster)"
+CONTROL, CLUSTER, STRANGER = "s0000", "(cluster)", "127.17.255.1"
+# Stages that have to do with a kind besides the one that names it.
+ALSO = {"node deleted": {"labels"}, "NFS export to everybody": {"host"}, "NFS server stopped": {"host"}}
 # What is said of something else than a worker.
 PLACES = {"taint gone": CONTROL} | {
     kind: CLUSTER for kind, (_made, stage, _text) in MENDED.items() if stage == "services"
 }
-FREE = len({**MENDED, **TOLD}) - len(PLACES)
+TUNED = [*TUNED_MENDED, *TUNED_TOLD]
+FREE = len({**MENDED, **TOLD}) - len(PLACES) - len(TUNED) - len(FILER_MENDED)
+FIRST_TUNED = FREE + 2
+FILER = f"s{FIRST_TUNED + len(TUNED):04}"
+PLACES |= {kind: f"s{FIRST_TUNED + number:04}" for number, kind in enumerate(TUNED)}
+PLACES |= dict.fromkeys(FILER_MENDED, FILER)
+
+
+def model() -> dict[str, Any]:
+    """The usual servers, a rack with those whose profile says something about their hardware, and one with a filer."""
+    data = site_data(FIRST_TUNED)
+    profiles = data["profiles"]
+    profiles["tuned"] = {
+        **profiles["compute"],
+        "bios": {"ProcVirtualization": "Enabled", "LogicalProc": "Enabled"},
+        "volumes": {"system": {"raid_type": "RAID1", "drives": [*MIRROR]}},
+    }
+    last = FIRST_TUNED + len(TUNED)
+    for rack, first, end in (("tuned", FIRST_TUNED, last), ("compute", last, last + 1)):
+        address = f"{first // 256}.{first % 256}"
+        servers = {
+            "name": f"s[{first:04}:{end - 1:04}]",
+            "roles": ["worker"],
+            "profile": rack,
+            "bmc": f"127.17.{address}",
+            "addresses": {"node": f"127.33.{address}"},
+        }
+        data["racks"].append({"name": rack, "servers": [servers]})
+    data["cluster"]["sds"] = [{"driver": "nfs", "server": FILER, "export": f"/{EXPORT}"}]
+    data["discover"] = [STRANGER]
+    return data
+
+
+def serve_exports(filer: Server) -> None:
+    """An NFS server, as far as Ansible's modules see it: a unit, something mounted, and a program."""
+    with (filer.own / "units").open("a") as units:
+        units.write("nfs-server.service loaded active exited NFS server\n")
+    (filer.root / "etc/systemd/system/multi-user.target.wants/nfs-server.service").touch()
+    for place in (filer.root / EXPORT, filer.own / EXPORT, filer.own / "usr/sbin"):
+        place.mkdir(parents=True)
+    program = filer.own / "usr/sbin/exportfs"
+    program.write_text('#!/bin/sh\nexec cat /etc/exports.d/*.exports > "$TARGET_ROOT/exported"\n')
+    program.chmod(0o755)
 
 
 def plan(world: World, *playbook: str) -> dict[str, Any]:
@@ -284,10 +399,7 @@ def judge(found: dict[str, Any], kind: str, name: str) -> str:
     said = notices if stage == "notice" else changes
     if not any(text in line for line in said):
         return f"not named on {name}: {said}"
-    others = {c["stage"] for c in found["changes"] if c["server"] == name} - {
-        stage,
-        *(["labels"] if stage == "join" else []),
-    }
+    others = {c["stage"] for c in found["changes"] if c["server"] == name} - {stage, *ALSO.get(kind, ())}
     return f"{name} has also changes of {others}" if others else ""
 
 
@@ -304,15 +416,24 @@ def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     mend, wrong = "--mend" in sys.argv, dict[str, str]()
     with tempfile.TemporaryDirectory(prefix="kiban-drift-") as directory:
-        world = World(Path(directory), FREE + 2)
+        world = World(Path(directory), model())
         with world.running():
             for server in world.site.servers:
                 world.whole(server.name)
-            site(world)  # what the site brings into the cluster
+            for number in range(len(TUNED)):
+                Server(world, f"s{FIRST_TUNED + number:04}").volume("system", MIRROR)
+            serve_exports(Server(world, FILER))
+            # The run waits for the driver, and there is no controller that would make its pods.
+            with ThreadPoolExecutor() as beside:
+                available = beside.submit(make_available, world)
+                site(world)  # what the site brings into the cluster
+                available.result()
+            serving(world)
             before = plan(world)
             if before["changes"] or before["problems"] or before["notices"]:
                 wrong["before"] = before["summary"] + str(before["notices"][:3] + before["changes"][:3])
-            workers = iter([server.name for server in world.site.servers if "worker" in server.roles])
+            usual = world.site.servers[:FIRST_TUNED]
+            workers = iter([server.name for server in usual if "worker" in server.roles])
             places = {kind: PLACES.get(kind) or next(workers) for kind in {**MENDED, **TOLD}}
             if mend:
                 mended = make(world, MENDED, places)
@@ -323,11 +444,16 @@ def main() -> int:
             told = make(world, TOLD if mend else {**MENDED, **TOLD}, places)
             stray = Server(world, CONTROL)
             stray.kubectl("create", "-f", str(write_stray(world)))
-            found = plan(world)
-            wrong |= named(found, told, {"stray"})
-            if not any(n["server"] == "stray" and "no server of the model" in n["message"] for n in found["notices"]):
-                wrong["unknown node"] = "not named"
-    print(json.dumps({"kinds": len(places) + 1, "mended": len(MENDED) if mend else 0, "wrong": wrong}))
+            with world.bmcs(STRANGER, 1, "stranger"):
+                found = plan(world)
+            wrong |= named(found, told, {"stray", STRANGER})
+            for kind, who, text in (
+                ("unknown node", "stray", "is a node of the cluster, but no server of the model"),
+                ("unknown BMC", STRANGER, "is a BMC (Example, Example BMC, UUID "),
+            ):
+                if not any(one["server"] == who and text in one["message"] for one in found["notices"]):
+                    wrong[kind] = "not named"
+    print(json.dumps({"kinds": len(places) + 2, "mended": len(MENDED) if mend else 0, "wrong": wrong}))
     return 1 if wrong else 0
 
 
@@ -343,10 +469,28 @@ def mending(world: World, kinds: Mapping[str, str]) -> dict[str, str]:
     # What is done once for the whole run counts for its first host.
     if strangers := site(world) - {*kinds.values(), CONTROL, "localhost"}:
         wrong["changed"] = f"site changed servers without drift: {sorted(strangers)}"
+    exported, file = (Server(world, FILER).own / "exported", Server(world, FILER).exports)
+    if not exported.exists() or exported.read_text() != file.read_text():
+        wrong["exported"] = "the NFS server does not export what its file says"
     after = plan(world)
     if after["changes"] or after["problems"] or after["notices"]:
         wrong["after"] = f"{after['summary']}: {after['changes'][:5]}"
     return wrong
+
+
+def make_available(world: World) -> None:
+    """Say of the storage driver's Deployment what its controller would, once it is there."""
+    status = {"conditions": [{"type": "Available", "status": "True"}], "observedGeneration": 99, "replicas": 1}
+    status |= dict.fromkeys(("readyReplicas", "availableReplicas", "updatedReplicas"), 1)
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            patch_status(world.work, "deployment", "nfs-provisioner", status, "--namespace=kiban-nfs")
+            return
+        except subprocess.CalledProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def write_stray(world: World) -> Path:

@@ -160,7 +160,7 @@ def main() -> int:
     workers = [f"s{number:04}" for number in range(1, WORKERS + 1)]
     pairs = [workers[first : first + AT_ONCE] for first in range(0, WORKERS, AT_ONCE)]
     with tempfile.TemporaryDirectory(prefix="kiban-waves-") as directory:
-        world = World(Path(directory), WORKERS + 1)
+        world = World(Path(directory), site_data(WORKERS + 1))
         with world.running():
             for server in world.site.servers:
                 world.whole(server.name)

@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / ".ansible" / "collections"))
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import file_mode, node_files
-from ansible_collections.kiban.baremetal.tests.bench.scale.world import ALONE, CHECKOUT, HERE, IMAGE, World
+from ansible_collections.kiban.baremetal.tests.bench.scale.world import ALONE, CHECKOUT, HERE, IMAGE, World, site_data
 
 
 def tree_mib(pid: int) -> float:
@@ -174,7 +174,7 @@ def main() -> int:
 def measure(directory: Path, servers: int, show: bool, sample: int) -> dict[str, dict[str, Any]]:
     """All runs on a site of this size."""
     results: dict[str, dict[str, Any]] = {}
-    world = World(directory, servers)
+    world = World(directory, site_data(servers))
     began = time.monotonic()
 
     def show_result(name: str, result: dict[str, Any]) -> None:

@@ -61,6 +61,8 @@ def main() -> int:
     elif verb == "enable":
         with open(wanted, "w"):
             pass
+    elif verb == "daemon-reload":
+        pass
     elif verb == "unmask":
         os.unlink(f"{ETC}/{unit}")
     else:

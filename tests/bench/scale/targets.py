@@ -6,7 +6,8 @@
 Each address of WORK/targets.json is a server with a root of its own. The program runs in a fork, with the paths in it
 moved to that root; so the cost of a target, which no control host has to bear, is small enough for a thousand of them.
 Any other command, such as Ansible's, runs for real in namespaces of its own, on the root of a server that has a whole
-one (World.whole): with this machine's /usr, read-only, and stand-ins for systemctl and networkctl.
+one (World.whole): with this machine's /usr, read-only, and stand-ins for systemctl and networkctl. One that has a /usr
+of its own has that above it, and something mounted at /srv/volumes.
 """
 
 from __future__ import annotations
@@ -44,8 +45,13 @@ def moved(program: str, name: str, root: str, shared: str) -> str:
 
 _INSIDE = """\
 set -e
-mount --bind /usr "$1/usr"
-mount -o remount,bind,ro "$1/usr"
+if [ -d "$1/own/usr" ]; then
+  mount -t overlay -o "lowerdir=$1/own/usr:/usr" overlay "$1/usr"
+  mount --bind "$1/own/srv/volumes" "$1/srv/volumes"
+else
+  mount --bind /usr "$1/usr"
+  mount -o remount,bind,ro "$1/usr"
+fi
 mount --bind /dev "$1/dev"
 mount --bind "$1/own/var/lib/kubelet" "$1/var/lib/kubelet"
 exec unshare --pid --fork --kill-child --root="$1" --mount-proc /bin/sh -c "$2"

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,9 @@ def site_data(servers: int) -> dict[str, Any]:
 class World:
     """Everything on disk, and the processes, of one site."""
 
-    def __init__(self, work: Path, servers: int) -> None:
-        self.work, self.servers = work, servers
-        self.site: Site = load_site(site_data(servers))
+    def __init__(self, work: Path, data: dict[str, Any]) -> None:
+        self.work, self.data = work, data
+        self.site: Site = load_site(data)
         self.environment = {
             **os.environ,
             "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
@@ -120,7 +120,7 @@ class World:
             targets = [sys.executable, str(HERE / "targets.py"), str(self.work)]
             self.processes = [
                 stack.enter_context(process(targets, self.work / "targets.log")),
-                stack.enter_context(process(self._bmc_command(), self.work / "bmcs.log", cwd=CHECKOUT)),
+                stack.enter_context(self.bmcs(self.site.servers[0].bmc.address, len(self.site.servers), "bmc")),
             ]
             self.processes += [stack.enter_context(part) for part in self._api()]
             self._nodes()
@@ -159,7 +159,7 @@ class World:
 
     def _write(self) -> None:
         self.inventory.mkdir(parents=True)
-        (self.inventory / "site.yml").write_text(yaml.safe_dump(site_data(self.servers), sort_keys=False))
+        (self.inventory / "site.yml").write_text(yaml.safe_dump(self.data, sort_keys=False))
         variables = {
             "kiban_bmc_username": "kiban",
             "kiban_bmc_password": PASSWORD,
@@ -228,8 +228,10 @@ class World:
             names[server.addresses["node"]] = server.name
             root = roots / server.name
             for path, text in node_files(self.site, server, key).items():
-                put(path.lstrip("/"), text, root)
-                (root / path.lstrip("/")).chmod(int(file_mode(path), 8))
+                # What systemd reads is the same on all of them, and comes by a link.
+                place = shared if path.startswith("/etc/systemd/system/") else root
+                put(path.lstrip("/"), text, place)
+                (place / path.lstrip("/")).chmod(int(file_mode(path), 8))
             for name in ("kiban", "kubernetes", "systemd/system"):
                 (root / "etc" / name).symlink_to(shared / "etc" / name)
         control = roots / self.site.with_role("control_plane")[0].name / "etc" / "kubernetes"
@@ -307,11 +309,12 @@ class World:
 
     # -- processes
 
-    def _bmc_command(self) -> list[str]:
-        first = self.site.servers[0].bmc.address
-        options = ["--count", str(self.servers), "--spread", "--first", first, "--port", "443", "--no-record"]
+    def bmcs(self, first: str, count: int, name: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Simulated BMCs, at addresses from the first one on; the certificate of their authority is NAME-ca.pem."""
+        options = ["--count", str(count), "--spread", "--first", first, "--port", "443", "--no-record"]
         options += ["--tree", "synthetic", "--username", "kiban", "--password", PASSWORD, "--power", "On"]
-        return [sys.executable, "-m", "tests.simulator", *options, "--ca", str(self.work / "bmc-ca.pem")]
+        command = [sys.executable, "-m", "tests.simulator", *options, "--ca", str(self.work / f"{name}-ca.pem")]
+        return process(command, self.work / f"{name}.log", cwd=CHECKOUT)
 
     def _api(self) -> Iterator[Any]:
         here = self.work / "api"
