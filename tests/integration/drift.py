@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, Options, connect
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.firmware import Update
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_nfs import EXPORTS
 from ansible_collections.kiban.baremetal.tests.bench.scale.world import IMAGE, PASSWORD, World, site_data
@@ -83,6 +84,11 @@ class Server:
     def bios(self, restart: str | None) -> None:
         with self.bmc() as bmc:
             bmc.bios.apply(bmc.bios.plan({"ProcVirtualization": "Disabled"}, restart=restart), 120)
+
+    def firmware(self) -> None:
+        update = Update("Device1", "1.9", image="http://192.0.2.2/Device1_1.9.bin")
+        with self.bmc() as bmc:
+            bmc.firmware.apply(bmc.firmware.plan([update]), None, None, 120)
 
     def volume(self, name: str, drives: tuple[str, ...], state: str = "present") -> None:
         with self.bmc() as bmc:
@@ -263,6 +269,7 @@ TUNED_TOLD: dict[str, tuple[Made, str, str]] = {
         "notice",
         "its controller has volumes that the profile does not know: old",
     ),
+    "firmware": (lambda s: s.firmware(), "notice", "firmware Device 1 firmware is 1.9 and not 1.1"),
 }
 MIRROR = ("RAID.1", "RAID.2")
 # On the server whose export the storage driver uses, the only one whose pools a run looks after.
@@ -348,6 +355,7 @@ def model() -> dict[str, Any]:
         **profiles["compute"],
         "bios": {"ProcVirtualization": "Enabled", "LogicalProc": "Enabled"},
         "volumes": {"system": {"raid_type": "RAID1", "drives": [*MIRROR]}},
+        "firmware": [{"component": "Device1", "version": "1.1"}],
     }
     last = FIRST_TUNED + len(TUNED)
     for rack, first, end in (("tuned", FIRST_TUNED, last), ("compute", last, last + 1)):
