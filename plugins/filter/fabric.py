@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
+    from ..plugin_utils._fabric.cables import cables, of_switch
     from ..plugin_utils._fabric.cabling import Heard, check_cabling
     from ..plugin_utils._fabric.derive import intent
     from ..plugin_utils._fabric.drivers import render
@@ -39,6 +40,10 @@ def switch_config(data: Mapping[str, Any] | str, name: str) -> dict[str, Any]:
     except FabricError as exc:
         raise AnsibleFilterError(str(exc)) from exc
     return {"os": os, "tables": {key: dict(table) for key, table in config.tables.items()}, "text": config.text}
+
+
+def switch_ports(data: Mapping[str, Any] | str, name: str) -> list[str]:
+    return sorted(port for port, _other, kind in of_switch(cables(_site(data)), name) if kind != "bmc")
 
 
 def cabling_faults(
@@ -75,4 +80,5 @@ class FilterModule:
             "cabling_faults": cabling_faults,
             "lost_sessions": lost_sessions,
             "switch_config": switch_config,
+            "switch_ports": switch_ports,
         }

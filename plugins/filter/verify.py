@@ -24,6 +24,7 @@ from ..plugin_utils._verify_network import (
     lost_node_figures,
     lost_node_watch,
     policy_steps,
+    silence_figures,
     throughput_ends,
     throughput_figures,
 )
@@ -67,6 +68,7 @@ class FilterModule:
             "policy_steps": _told(policy_steps),
             "probe_figures": probe_figures,
             "sds_capabilities": _told(sds_capabilities),
+            "silence_figures": silence_figures,
             "space_command": space_command,
             "throughput_ends": _told(throughput_ends),
             "throughput_figures": throughput_figures,

@@ -23,6 +23,7 @@ __all__ = [
     "lost_node_figures",
     "lost_node_watch",
     "policy_steps",
+    "silence_figures",
     "throughput_ends",
     "throughput_figures",
 ]
@@ -221,6 +222,27 @@ def lost_node_figures(
         if there
     ]
     return {"figures": figures, "lines": lines, "problems": problems}
+
+
+def silence_figures(told: Mapping[str, Mapping[str, Any]], most: float) -> dict[str, Any]:
+    """What C(silence.py) saw while a switch was lost, as figures, lines and problems.
+
+    The C(host) is a server's own address, which FRR alone announces; beside it in the same run a pod, perhaps a
+    balanced Service. None may be silent for more than C(most) seconds.
+    """
+    names = {"host": "the server itself (FRR alone)", "pod": "a pod", "balanced": "a balanced Service"}
+    lines = {
+        which: f"{names[which]} was silent for {seen['silent_seconds']} s, {seen['lost']} of {seen['requests']} lost"
+        for which, seen in told.items()
+    }
+    problems = [
+        f"{lines[which]}: more than {most:g} s" for which, seen in told.items() if seen["silent_seconds"] > most
+    ]
+    problems += [f"{names[which]} did not answer at the end" for which, seen in told.items() if not seen["ended_well"]]
+    figures = {
+        f"{which}_{name}": seen[name] for which, seen in told.items() for name in ("silent_seconds", "requests", "lost")
+    }
+    return {"figures": figures, "lines": list(lines.values()), "problems": problems}
 
 
 def throughput_ends(pods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify_network im
     lost_node_figures,
     lost_node_watch,
     policy_steps,
+    silence_figures,
 )
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import Bench, Space, missing_programs
 
@@ -207,6 +208,21 @@ def test_the_program_sees_a_route_leave(checkout: Path) -> None:
             assert [there for _at, there in json.loads(stays.communicate(timeout=60)[0])] == [True]
         finally:
             bench.close()
+
+
+def test_how_long_all_was_silent_without_a_switch() -> None:
+    told = {
+        "host": {"requests": 900, "lost": 30, "silent_seconds": 5.1, "ended_well": True},
+        "pod": {"requests": 900, "lost": 31, "silent_seconds": 5.4, "ended_well": True},
+    }
+    found = silence_figures(told, 20)
+    assert found["problems"] == [] and found["figures"]["host_silent_seconds"] == 5.1
+    assert found["lines"][1] == "a pod was silent for 5.4 s, 31 of 900 lost"
+    told["pod"] |= {"silent_seconds": 30.2, "ended_well": False}
+    assert silence_figures(told, 20)["problems"] == [
+        "a pod was silent for 30.2 s, 31 of 900 lost: more than 20 s",
+        "a pod did not answer at the end",
+    ]
 
 
 ASKED = threading.Event()

@@ -21,12 +21,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.kiban.baremetal.plugins.filter.fabric import switch_ports
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import balancer
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site, site_text
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify_network import silence_figures
 from ansible_collections.kiban.baremetal.tests.unit.plugins import bgp_speaker
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
     BASE,
@@ -253,6 +255,50 @@ def test_sessions_have_bfd(rack: SimpleNamespace) -> None:
 
 def bfd(rack: SimpleNamespace) -> list[dict[str, str]]:
     return list(json.loads(rack.cp1.vtysh("show bfd peers json")))
+
+
+# Takes connections, at the server's own address and at its pod's.
+_TAKES = """\
+import socket
+s = socket.create_server(('0.0.0.0', 7008))
+print('ready', flush=True)
+while True:
+    s.accept()[0].close()
+"""
+
+
+def test_a_switch_without_its_ports_for_a_while(rack: SimpleNamespace, checkout: Path) -> None:
+    """As the contract of network drivers does it: a server's own address beside a pod's, in one run."""
+    settled(rack)
+    eventually(lambda: [peer["status"] for peer in bfd(rack)].count("up") == 2, 30)
+    takes = subprocess.Popen(rack.node1.argv(sys.executable, "-c", _TAKES), stdout=subprocess.PIPE)
+    rack.node1.processes.append(takes)
+    assert takes.stdout is not None
+    takes.stdout.readline()
+    files = checkout / "roles/verify/files"
+    targets = ["host=198.51.100.21:7008", f"pod={PODS['node1']}:7008"]
+    asks = rack.cp1.argv(sys.executable, files / "silence.py", 8, 120, *targets)
+    asking = subprocess.Popen(asks, stdout=subprocess.PIPE, text=True)
+    time.sleep(2)
+    rack.tor1.run("sh", files / "cut.sh", 5, *switch_ports(site_text(SITE), "tor1"))
+    told = json.loads(asking.communicate(timeout=150)[0])
+    print(json.dumps(told))
+    settled(rack)
+    found = silence_figures(told, 5)
+    assert found["problems"] == []
+    # Something was lost, or no switch was.
+    assert found["figures"]["host_lost"] and found["figures"]["pod_lost"]
+
+
+def test_ports_come_up_again_whatever_ends_the_cut(rack: SimpleNamespace, checkout: Path) -> None:
+    settled(rack)
+    cut = subprocess.Popen(rack.tor2.argv("sh", checkout / "roles/verify/files/cut.sh", 300, "swp1", "swp2"))
+    eventually(lambda: "state DOWN" in rack.tor2.run("ip", "link", "show", "swp2"), 20)
+    cut.terminate()
+    # The shell notices when what it waits for has ended, and so does that.
+    eventually(lambda: "state UP" in rack.tor2.run("ip", "link", "show", "swp2"), 20)
+    cut.wait(20)
+    settled(rack)
 
 
 def test_a_silent_link_and_a_silent_switch(rack: SimpleNamespace) -> None:
