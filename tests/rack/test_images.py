@@ -49,6 +49,36 @@ def debugfs(disk: Path, command: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.fixture
+def kube_proxy(tmp_path: Path) -> Path:
+    """The root of kube-proxy's image."""
+    subprocess.run(["tar", "-xf", str(WORK / "bundle/images/kube-proxy.tar"), "-C", str(tmp_path)], check=True)
+    root = tmp_path / "root"
+    root.mkdir()
+
+    def blob(digest: str) -> Path:
+        return tmp_path / "blobs" / digest.replace(":", "/")
+
+    [entry] = json.loads((tmp_path / "index.json").read_text())["manifests"]
+    for layer in json.loads(blob(entry["digest"]).read_text())["layers"]:
+        subprocess.run(["tar", "-xf", str(blob(layer["digest"])), "-C", str(root)], check=True)
+    return root
+
+
+def test_kube_proxy_recognizes_its_own_rules(kube_proxy: Path) -> None:
+    """It asks nft what is there, when it starts and each hour. What it does not know by name it removes."""
+    rules = (
+        "add table ip t; add chain ip t c; "
+        "add map ip t m { type ipv4_addr . inet_proto . inet_service : verdict; }; "
+        "add element ip t m { 10.96.0.1 . tcp . 443 : goto c, 10.96.0.10 . udp . 53 : goto c }"
+    )
+    script = 'chroot "$1" nft "$2" && chroot "$1" nft -j list map ip t m'
+    argv = ["unshare", "--net", "sh", "-c", script, "sh", str(kube_proxy), rules]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    elements = json.loads(said)["nftables"][1]["map"]["elem"]
+    assert sorted(key["concat"] for key, _verdict in elements) == [["10.96.0.1", "tcp", 443], ["10.96.0.10", "udp", 53]]
+
+
 def test_the_manifest_tells_the_truth(manifest: dict[str, Any], disk: Path) -> None:
     node = manifest["node"]
     packed = WORK / "image" / node["file"]
