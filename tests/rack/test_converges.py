@@ -48,6 +48,12 @@ def test_the_plan_of_a_finished_rack_is_quick(tmp_path: Path) -> None:
     assert whole < PLAN_SECONDS, f"{whole:.1f} s, of which {fixed:.1f} s are the start of Ansible"
 
 
+def test_servers_know_as_what_they_were_installed() -> None:
+    for name in rack.ready_nodes():
+        installed = json.loads(rack.ssh(name, "cat /etc/kiban/installed.json") or "")
+        assert (installed["site"], installed["server"], installed["reinstall"]) == ("lab", name, "")
+
+
 def test_the_plan_of_one_server() -> None:
     done = rack.playbook("plan", "--limit", "node1")
     assert done.returncode == 0, done.stdout[-4000:]

@@ -182,6 +182,25 @@ def test_playbook_parses_and_names_its_plays(playbook: Path) -> None:
     assert all("name" in play for play in plays)
 
 
+@by_name(
+    "path",
+    sorted([*(CHECKOUT / "playbooks").rglob("*.yml"), *(path for role in ROLES for path in role.rglob("*.yml"))]),
+    ids=lambda path: str(path.relative_to(CHECKOUT)),
+)
+def test_templates_have_no_escapes(path: Path) -> None:
+    """Ansible takes a backslash in a template as it is: a new line is one only where YAML has made it."""
+
+    def texts(value: object) -> list[str]:
+        if isinstance(value, dict):
+            return [text for part in value.values() for text in texts(part)]
+        if isinstance(value, list):
+            return [text for part in value for text in texts(part)]
+        return [value] if isinstance(value, str) else []
+
+    found = [text for text in texts(load(path)) if re.search(r"\{\{((?!\}\}).)*\\n", text, re.DOTALL)]
+    assert not found
+
+
 def test_version_is_ahead_of_the_changelog() -> None:
     version = load(CHECKOUT / "galaxy.yml")["version"]
     released = load(CHECKOUT / "changelogs" / "changelog.yaml")["releases"]
