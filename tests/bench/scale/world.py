@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options, connect
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import PROVISIONER
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubelet import kubelet_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
@@ -167,7 +168,7 @@ class World:
         }
         (self.inventory / "group_vars").mkdir()
         (self.inventory / "group_vars" / "servers.yml").write_text(yaml.safe_dump(variables))
-        (self.work / "bundle").symlink_to(BUNDLE)
+        self._bundle()
         (self.work / "image").mkdir()
         (self.work / "image" / "manifest.json").write_text(json.dumps({"node": {"id": IMAGE}}))
         arguments = f"path={self.site_dir} comment=scale"
@@ -187,6 +188,18 @@ class World:
         ]
         subprocess.run(sign, check=True, capture_output=True)
         self._roots((self.site_dir / "ssh" / "id_ed25519.pub").read_text().strip())
+
+    def _bundle(self) -> None:
+        """The bundle that was made, and the provisioner's image, which only some sites have in it. It is not run here."""
+        (self.work / "bundle").mkdir()
+        for part in BUNDLE.iterdir():
+            (self.work / "bundle" / part.name).symlink_to(part)
+        path = self.work / "bundle" / "manifest.json"
+        manifest = json.loads(path.read_text())
+        if PROVISIONER not in {artifact["name"] for artifact in manifest["artifacts"]}:
+            manifest["artifacts"].append({"name": PROVISIONER, "kind": "image", "reference": f"kiban/{PROVISIONER}:0"})
+        path.unlink()
+        path.write_text(json.dumps(manifest))
 
     def ansible(self, *command: str) -> str:
         done = subprocess.run(command, env=self.environment, cwd=CHECKOUT, capture_output=True, text=True, check=False)
