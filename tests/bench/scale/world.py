@@ -190,7 +190,7 @@ class World:
         self._roots((self.site_dir / "ssh" / "id_ed25519.pub").read_text().strip())
 
     def _bundle(self) -> None:
-        """The bundle that was made, and the provisioner's image, which only some sites have in it. It is not run here."""
+        """The bundle that was made, with the image of the provisioner, which is only in those of some sites."""
         (self.work / "bundle").mkdir()
         for part in BUNDLE.iterdir():
             (self.work / "bundle" / part.name).symlink_to(part)
