@@ -32,7 +32,7 @@ from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.stages import node_labels, node_taints
+from ..plugin_utils._site.stages import DRAIN, node_labels, node_taints
 from ..plugin_utils._site.state import SiteState, SwitchState
 
 _AT_ONCE = 100
@@ -95,6 +95,11 @@ class ActionModule(ActionBase):
             for change in plan.changes
             if change.action == "taint" and change.server not in plan.later
         }
+        result["uncordon"] = [
+            change.server
+            for change in plan.changes
+            if (change.stage == DRAIN or change.action == "uncordon") and change.server not in plan.later
+        ]
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
             for name, host in state.hosts.items()

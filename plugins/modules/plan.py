@@ -120,8 +120,8 @@ changes:
       type: str
     stage:
       description:
-        - Stage of the run, one of C(hardware), C(os), C(host), C(disks), C(control_plane), C(services), C(join),
-          C(labels).
+        - Stage of the run, one of C(drain), C(hardware), C(os), C(host), C(disks), C(control_plane), C(pools),
+          C(services), C(join), C(labels).
       type: str
     action:
       description: How the stage acts on this server.
@@ -170,6 +170,11 @@ node_labels:
 node_taints:
   description: Node name to the taints that it should have, for nodes that lack any.
   type: dict
+  returned: success
+uncordon:
+  description: Nodes that take pods again at the end, since this run drains them or one that did not end has.
+  type: list
+  elements: str
   returned: success
 lines:
   description: The plan for a person, by server and stage. Servers with the same changes are one group.

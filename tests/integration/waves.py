@@ -6,7 +6,8 @@
 What is real: the inventory, the plan of the whole site and that of each wave, the plays and their groups, the API
 server and all that is asked of it. What is not: the steps that write a disk and run kubeadm. In their place the roles
 `provision` and `node` of a copy of the collection call this program, which changes what the simulated server and its
-node object say of themselves, as an installation would.
+node object say of themselves, as an installation would. Pods are objects that no kubelet runs: the API server deletes
+them as soon as they are evicted. After each server the PodDisruptionBudget says again what its controller would say.
 
 `unshare --net python tests/integration/waves.py`: the last line is JSON; `wrong` is empty when all is well.
 """
@@ -26,6 +27,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".ansible" / "collections"))
 
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import DRAINED, NodeState
 from ansible_collections.kiban.baremetal.tests.bench.scale.world import CHECKOUT, IMAGE, World, site_data
 
 WORKERS, AT_ONCE = 7, 2
@@ -60,12 +62,27 @@ def ready(work: Path, name: str, state: bool) -> None:
     patch_status(work, "node", name, {"conditions": [{"type": "Ready", "status": str(state), "message": "in work"}]})
 
 
+def read(work: Path, *words: str) -> dict[str, Any]:
+    command = [str(work / "bundle/bin/kubectl"), f"--kubeconfig={work}/sites/scale/kubeconfig", "get", *words, "-ojson"]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return found
+
+
+def pods_of(work: Path, name: str) -> list[str]:
+    items = read(work, "pods", "--all-namespaces", f"--field-selector=spec.nodeName={name}")["items"]
+    return sorted(item["metadata"]["name"] for item in items)
+
+
 def stand_in(step: str, work: Path, name: str) -> int:
-    """What a server and its node say of themselves once this step was done on them. Notes who was when in work."""
+    """What a server and its node say of themselves once this step was done on them. Notes who was when in work, and
+    what was on the node then.
+    """
+    found = {"pods": pods_of(work, name), "cordoned": read(work, "node", name)["spec"].get("unschedulable", False)}
     with (work / "steps.jsonl").open("a") as log:
-        log.write(json.dumps({"step": step, "server": name, "time": time.monotonic()}) + "\n")
+        log.write(json.dumps({"step": step, "server": name, "time": time.monotonic(), **found}) + "\n")
     if step == "join":
         ready(work, name, True)
+        counted(work, AT_ONCE)
         return 0
     ready(work, name, False)
     time.sleep(0.2)
@@ -108,6 +125,52 @@ def serving(world: World) -> None:
     patch_status(world.work, "deployment", "coredns", {**status, "updatedReplicas": 2}, "--namespace=kube-system")
 
 
+def counted(work: Path, allowed: int) -> None:
+    counts = {"currentHealthy": WORKERS, "desiredHealthy": WORKERS - allowed, "expectedPods": WORKERS}
+    status = {**counts, "disruptionsAllowed": allowed, "disruptedPods": None, "observedGeneration": 1}
+    patch_status(work, "poddisruptionbudget", "web", status)
+
+
+def pods(world: World) -> None:
+    """On each worker one pod of a budget, one of a DaemonSet, and a static one."""
+    container = {"name": "x", "image": "x:v1.36.3"}
+    labels = {"app": "logs"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    items: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "logs", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": labels}, "template": template},
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"maxUnavailable": AT_ONCE, "selector": {"matchLabels": {"app": "web"}}},
+        },
+    ]
+    for server in world.site.servers[1:]:
+        for app, kind in (("web", "ReplicaSet"), ("logs", "DaemonSet"), ("static", "Node")):
+            owner = {"apiVersion": "v1" if kind == "Node" else "apps/v1", "kind": kind, "name": app, "uid": "1"}
+            mirror = {"annotations": {"kubernetes.io/config.mirror": "x"}} if kind == "Node" else {}
+            meta = {"name": f"{app}-{server.name}", "namespace": "default", "labels": {"app": app}, **mirror}
+            scratch = [{"name": "scratch", "emptyDir": {}}] if app == "web" else []
+            spec = {"nodeName": server.name, "containers": [container], "terminationGracePeriodSeconds": 0}
+            spec |= {"volumes": scratch, "automountServiceAccountToken": False}
+            meta["ownerReferences"] = [{**owner, "controller": True}]
+            items.append({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    path = world.work / "pods.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    world.kubectl("apply", "-f", str(path))
+    there = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    for item in items:
+        if item["kind"] == "Pod":
+            patch_status(world.work, "pod", item["metadata"]["name"], there)
+    counted(world.work, AT_ONCE)
+
+
 class Runs:
     def __init__(self, world: World) -> None:
         self.world = world
@@ -125,12 +188,19 @@ class Runs:
             print(done.stdout, file=sys.stderr, flush=True)
         return done.returncode, done.stdout
 
-    def roll(self, word: str, broken: tuple[str, ...] = ()) -> tuple[int, str, list[list[str]]]:
+    def roll(self, word: str, broken: tuple[str, ...] = (), alone: str = "") -> tuple[int, str, list[list[str]]]:
         """One run of `site` with a new word; the servers that were worked on, as groups between which nobody was."""
         work = self.world.work
         (work / "inventory" / "site.yml").write_text(yaml.safe_dump(model(word), sort_keys=False))
         (work / "broken").write_text(" ".join(broken))
         (work / "steps.jsonl").write_text("")
+        pods(self.world)
+        if alone:
+            pod = {"containers": [{"name": "x", "image": "x"}], "nodeName": alone, "terminationGracePeriodSeconds": 0}
+            (work / "pod.json").write_text(
+                json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "alone"}, "spec": pod})
+            )
+            self.world.kubectl("create", "-f", str(work / "pod.json"))
         code, text = self.playbook("site", "-e", "kiban_wave_timeout=0")
         waves: list[list[str]] = [[]]
         busy: set[str] = set()
@@ -139,6 +209,10 @@ class Runs:
             if step["step"] == "join":
                 busy.discard(step["server"])
                 continue
+            left = [f"logs-{step['server']}", f"static-{step['server']}"]
+            self.expect(
+                f"drained for {word}", (step["server"], step["pods"], step["cordoned"]), (step["server"], left, True)
+            )
             if not busy and waves[-1]:
                 waves.append([])
             busy.add(step["server"])
@@ -148,6 +222,12 @@ class Runs:
     def expect(self, what: str, found: object, wanted: object, text: str = "") -> None:
         if found != wanted:
             self.wrong[what] = f"{found!r}, not {wanted!r} {text[-3000:]}"
+
+    def cordoned(self) -> list[str]:
+        """Names of cordoned nodes, and with a star where a run has done it."""
+        nodes = [NodeState.from_object(item) for item in read(self.world.work, "nodes")["items"]]
+        names = [server.name for server in self.world.site.servers]
+        return [name + "*" * node.drained for name, node in zip(names, nodes, strict=True) if node.cordoned]
 
     def plan(self) -> dict[str, Any]:
         self.playbook("plan")
@@ -173,11 +253,13 @@ def main() -> int:
 
             code, text, waves = runs.roll("one")
             runs.expect("all in one run", (code, waves), (0, pairs), text)
+            runs.expect("all take pods", runs.cordoned(), [], text)
             runs.expect("nothing is left", runs.plan()["summary"], "everything is in order: nothing to do")
 
             # The second wave has a server that fails: its other server is finished, and no wave follows.
             code, text, waves = runs.roll("two", broken=(pairs[1][0],))
             runs.expect("stops at a failure", (code != 0, waves), (True, pairs[:2]), text)
+            runs.expect("only the failed one is cordoned", runs.cordoned(), [f"{pairs[1][0]}*"], text)
             left = runs.plan()
             done = {*pairs[0], pairs[1][1]}
             runs.expect("finished", {c["server"] for c in left["changes"]} & done, set())
@@ -190,7 +272,23 @@ def main() -> int:
             code, text, waves = runs.roll("two")
             worked = sorted(name for wave in waves for name in wave)
             runs.expect("goes on", (code, worked), (0, sorted({*workers} - done)), text)
+            runs.expect("all take pods again", runs.cordoned(), [], text)
             runs.expect("nothing is left again", runs.plan()["changes"], [])
+
+            # As a run leaves it that was killed while it drained; and the node of a person.
+            world.kubectl("cordon", *workers[:2])
+            world.kubectl("annotate", "node", workers[0], f"{DRAINED}=true")
+            code, text = runs.playbook("site")
+            runs.expect("only the person's stays", (code, runs.cordoned()), (0, [workers[1]]), text)
+
+            # Nothing would make this pod again, so it is no matter of waiting; and the node takes pods again.
+            world.kubectl("uncordon", workers[1])
+            code, text, waves = runs.roll("three", alone=workers[1])
+            runs.expect("stops before the server that is not drained", (code != 0, waves), (True, [[workers[0]]]), text)
+            runs.expect("is given back", runs.cordoned(), [], text)
+            for line in (f"{workers[1]}: was not drained", "default/alone", f"-e kiban_force={workers[1]}"):
+                if line not in text:
+                    runs.wrong[line] = f"not said: {text[-3000:]}"
     print(json.dumps({"servers": WORKERS, "at_once": AT_ONCE, "wrong": runs.wrong}))
     return 1 if runs.wrong else 0
 

@@ -88,6 +88,8 @@ class Limits:
     """Of one rack; none: only C(power_ons) holds."""
     image_writes: int
     joins: int
+    drain_timeout: int
+    """Seconds within which the pods of a server must have left it."""
     max_unavailable: Mapping[str, int | str]
     """Group name to a budget: a number of servers, or a percentage such as C(10%)."""
 

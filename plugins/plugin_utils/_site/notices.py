@@ -196,7 +196,7 @@ def _node(view: View, bmc: BmcState) -> Iterator[str]:
         return
     if not node.ready:
         yield f"its node is not Ready: {node.message}"
-    if node.cordoned:
+    if node.cordoned and not node.drained:
         yield "its node is cordoned"
     if node.version and node.version != view.site.cluster.kubernetes:
         yield f"runs kubelet {node.version}, the model says {view.site.cluster.kubernetes}"

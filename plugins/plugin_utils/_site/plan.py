@@ -20,7 +20,7 @@ from .notices import another_servers_bmc, kube_proxy, notices, switches, unknown
 from .objects import differences
 from .service import depended_on, service_of
 from .show import lines, summary
-from .stages import INSTALL, SERVICES, STAGES, later_stages
+from .stages import DRAIN, INSTALL, SERVICES, STAGES, later_stages
 from .state import BmcState, HostState, SiteState
 
 __all__ = ["Plan", "asks", "make_plan", "unfinished"]
@@ -145,7 +145,9 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
 def unfinished(plan: Plan, state: SiteState, names: Collection[str]) -> list[str]:
     """What is still to be done on these servers, each in words: the next wave has to wait for it."""
     found = [
-        f"{change.server} has to be worked on ({change.what})" for change in plan.changes if change.server in names
+        f"{change.server} has to be worked on ({change.what})"
+        for change in plan.changes
+        if change.server in names and change.stage != DRAIN  # which is never there for itself
     ]
     found += [f"{one.server} {one.message}" for one in plan.problems if one.server in names]
     nodes = state.cluster.nodes
@@ -228,11 +230,23 @@ def _running(view: View, bmc: BmcState) -> Iterator[Finding]:
     yield from notices(view, bmc, again)
     if again:
         word = (host.installed or {}).get("reinstall")
+        yield from _drain(view)
         yield from _install(view, bmc, "ramdisk", f"installed with reinstall word '{word or ''}'")
     else:
         if not unusable:
-            yield from bios(view, bmc, restart=True)
+            first = [*bios(view, bmc, restart=True)]
+            if any(change.disruption != "none" for change in first):
+                yield from _drain(view)
+            yield from first
         yield from later_stages(view)
+
+
+def _drain(view: View) -> Iterator[Change]:
+    """Before a node is disrupted. Of one that is not Ready, or of a cluster that does not answer, no pod would go."""
+    cluster = view.state.cluster
+    node = cluster.nodes.get(view.server.name) if cluster.reachable else None
+    if node is not None and node.ready:
+        yield view.change(DRAIN, "evict", "pods", "on this node", "evicted, the node cordoned meanwhile", "drain")
 
 
 def _reinstall(server: Server, host: HostState) -> bool:

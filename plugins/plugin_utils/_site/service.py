@@ -15,7 +15,7 @@ from .disruption import Etcd, Pod, PodBudget, Service
 from .model import Server, Site
 from .state import HostState, SiteState
 
-__all__ = ["depended_on", "pods_and_budgets", "service_of"]
+__all__ = ["depended_on", "evictable", "pods_and_budgets", "service_of"]
 
 
 def depended_on(server: Server, state: SiteState) -> bool:
@@ -79,7 +79,7 @@ def pods_and_budgets(
     found: dict[str, list[Pod]] = {}
     for pod in pods:
         node, meta = pod.get("spec", {}).get("nodeName"), pod["metadata"]
-        if not node or not _evictable(pod):
+        if not node or not evictable(pod):
             continue
         names = tuple(
             _name(budget)
@@ -92,7 +92,8 @@ def pods_and_budgets(
     return {node: tuple(items) for node, items in found.items()}, tuple(_budget(item) for item in budgets)
 
 
-def _evictable(pod: Mapping[str, Any]) -> bool:
+def evictable(pod: Mapping[str, Any]) -> bool:
+    """Whether it goes when a server is drained: no static pod, none of a DaemonSet, and none that has ended."""
     meta = pod["metadata"]
     if "kubernetes.io/config.mirror" in (meta.get("annotations") or {}):
         return False

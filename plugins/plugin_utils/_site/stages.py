@@ -22,10 +22,13 @@ from .disks import matching
 from .kubelet import differing_fields
 from .model import Server
 
-__all__ = ["HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints", "serves"]
+__all__ = ["DRAIN", "HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints", "serves"]
+
+DRAIN = "drain"
+"""The first stage: pods leave a server that will be disrupted, see C(plan.py)."""
 
 HARDWARE = "hardware"
-"""The first stage: what a server's BMC sets before a system starts, see C(hardware.py)."""
+"""What a server's BMC sets before a system starts, see C(hardware.py)."""
 
 INSTALL = "os"
 """A server's way to its booted system, see C(plan.py)."""
@@ -128,6 +131,7 @@ def labels(view: View) -> Iterator[Finding]:
         if wanted and (view.unseen or _joins(view)):
             yield view.change("labels", "label", "node labels", "not joined", _pairs(wanted))
         return  # Its taints come with its joining.
+    comes = bool(view.unseen) or view.host.where != "node"
     # Whatever becomes of the server itself: the object stays.
     view = replace(view, unseen="")
     differing = {key: node.labels.get(key, "missing") for key in wanted if node.labels.get(key) != wanted[key]}
@@ -140,6 +144,9 @@ def labels(view: View) -> Iterator[Finding]:
         before = [_taint(same.get((taint["key"], taint["effect"]))) for taint in missing]
         after = ", ".join(_taint(taint) for taint in missing)
         yield view.change("labels", "taint", "node taints", ", ".join(before), after)
+    # Of a run that goes on elsewhere the node stays as it is.
+    if node.drained and (node.ready or comes) and view.server.name not in view.state.leases:
+        yield view.change("labels", "uncordon", "scheduling", "cordoned by a run that did not end", "takes pods")
 
 
 def _joins(view: View) -> bool:
@@ -178,6 +185,7 @@ _OF_THE_API = (labels,)
 """Stages that need no answer of the server itself."""
 
 STAGES = (
+    DRAIN,
     HARDWARE,
     INSTALL,
     *(stage.__name__ for stage in _TABLE[:4]),

@@ -15,6 +15,7 @@ from typing import Any
 from .disruption import Pod, PodBudget
 
 __all__ = [
+    "DRAINED",
     "Bios",
     "BmcState",
     "ClusterState",
@@ -25,6 +26,10 @@ __all__ = [
     "SiteState",
     "SwitchState",
 ]
+
+
+DRAINED = "kiban.baremetal/drained"
+"""Annotation of nodes that a run has cordoned, so that it is a run that lets them take pods again."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,8 @@ class NodeState:
     """Of the kubelet."""
     labels: Mapping[str, str] = field(default_factory=dict)
     cordoned: bool = False
+    drained: bool = False
+    """A run has cordoned it, and not undone that yet."""
     taints: tuple[Mapping[str, str], ...] = ()
     """Each with C(key), C(value) and C(effect)."""
     runtime: str = ""
@@ -165,6 +172,7 @@ class NodeState:
             version=info.get("kubeletVersion", ""),
             labels=dict(obj.get("metadata", {}).get("labels") or {}),
             cordoned=bool(spec.get("unschedulable")),
+            drained=DRAINED in (obj.get("metadata", {}).get("annotations") or {}),
             taints=tuple({key: t.get(key, "") for key in ("key", "value", "effect")} for t in spec.get("taints") or ()),
             runtime=info.get("containerRuntimeVersion", ""),
             message=str(ready.get("message") or "its kubelet has not reported yet"),

@@ -318,7 +318,7 @@ def test_the_only_member_of_etcd_is_not_installed_again_unless_by_force() -> Non
     state = SiteState({"cp1": ON}, {"cp1": host}, CLUSTER)
     assert "etcd needs 1 of 1 members" in make_plan(site(reinstall="one"), INTENT, state).problems[0].message
     plan = make_plan(site(reinstall="one"), INTENT, state, force=["cp1"])
-    assert acts(plan)[0] == ("os", "ramdisk") and "by force" in plan.notices[0].message
+    assert acts(plan)[:2] == [("drain", "evict"), ("os", "ramdisk")] and "by force" in plan.notices[0].message
 
 
 def test_a_cluster_that_cannot_be_read_is_not_taken_for_none() -> None:
@@ -412,8 +412,8 @@ def test_the_schema_of_the_plan_is_a_schema_and_knows_every_stage() -> None:
     ("host", "expected"),
     [
         (running(installed={"reinstall": "one"}), []),
-        (running(installed={"reinstall": None}), [("os", "ramdisk"), *INSTALL[:-1]]),
-        (running(installed={"reinstall": "zero"}), [("os", "ramdisk"), *INSTALL[:-1]]),
+        (running(installed={"reinstall": None}), [("drain", "evict"), ("os", "ramdisk"), *INSTALL[:-1]]),
+        (running(installed={"reinstall": "zero"}), [("drain", "evict"), ("os", "ramdisk"), *INSTALL[:-1]]),
     ],
 )
 def test_reinstall_happens_once_for_each_word(host: HostState, expected: list[tuple[str, str]]) -> None:
@@ -563,6 +563,54 @@ def test_what_no_run_mends_is_a_notice(host: HostState, bmc: BmcState, node: dic
     assert len(plan.notices) == 1 and text in plan.notices[0].message
 
 
+UNCORDON = ("labels", "uncordon")
+
+
+@pytest.mark.parametrize(
+    ("host", "bmc", "node", "leases", "expected"),
+    [
+        pytest.param(running(), ON, {}, {}, [UNCORDON], id="a killed run"),
+        # As when somebody was quicker: the mark goes, or it would be said of the next person's cordon.
+        pytest.param(running(), ON, {"cordoned": False}, {}, [UNCORDON], id="only the mark"),
+        pytest.param(running(), ON, {"drained": False}, {}, [], id="a person"),
+        pytest.param(running(), ON, {}, {"node1": "process 7"}, [], id="another run is at it"),
+        pytest.param(running(), ON, {"ready": False}, {}, [], id="not Ready"),
+        pytest.param(SILENT, OFF, {"ready": False}, {}, [("os", "disk"), UNCORDON], id="it comes back"),
+    ],
+)
+def test_a_node_takes_pods_again_that_a_run_has_cordoned(
+    host: HostState, bmc: BmcState, node: dict[str, Any], leases: dict[str, str], expected: list[tuple[str, str]]
+) -> None:
+    nodes = {**NODES, "node1": replace(NODES["node1"], **{"cordoned": True, "drained": True, **node})}
+    state = SiteState({"node1": bmc}, {"node1": host}, replace(CLUSTER, nodes=nodes), leases=leases)
+    plan = make_plan(site(), INTENT, state)
+    assert acts(plan) == expected
+    assert [n.message for n in plan.notices if "is cordoned" in n.message] == ["its node is cordoned"] * (
+        node == {"drained": False}
+    )
+
+
+@pytest.mark.parametrize(
+    ("cluster", "force", "expected"),
+    [
+        pytest.param(CLUSTER, [], [("drain", "drain"), ("os", "data")], id="in service"),
+        pytest.param(
+            replace(CLUSTER, nodes={**NODES, "node1": replace(NODES["node1"], ready=False)}),
+            [],
+            [("os", "data")],
+            id="a node that is not Ready ends no pod",
+        ),
+        pytest.param(
+            ClusterState(known=True, error="refused"), ["node1"], [("os", "data")], id="a cluster that is silent"
+        ),
+    ],
+)
+def test_only_what_can_be_drained_is(cluster: ClusterState, force: list[str], expected: list[tuple[str, str]]) -> None:
+    state = SiteState({"node1": ON}, {"node1": running(installed={"reinstall": "zero"})}, cluster)
+    plan = make_plan(site(reinstall="one"), INTENT, state, force)
+    assert [(c.stage, c.disruption) for c in plan.changes if c.disruption != "none"] == expected
+
+
 @pytest.mark.parametrize(
     ("host", "bmc", "node"),
     [
@@ -678,9 +726,17 @@ def bios_plan(bios: Bios, host: HostState, power: str = "on", word: str | None =
     ("host", "power", "word", "node", "expected"),
     [
         # In service: it is restarted for them.
-        (running(), "on", None, True, [("hardware", "restart", "reboot")]),
+        (running(), "on", None, True, [("drain", "evict", "drain"), ("hardware", "restart", "reboot")]),
+        # Not a node that pods could leave.
+        (running(), "on", None, False, [("hardware", "restart", "reboot")]),
         # Otherwise the run restarts it anyway.
-        (running(), "on", "new", True, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
+        (
+            running(),
+            "on",
+            "new",
+            True,
+            [("drain", "evict", "drain"), ("hardware", "write", "none"), ("os", "ramdisk", "data")],
+        ),
         (RAMDISK, "on", None, False, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
         (SILENT, "off", None, False, [("hardware", "write", "none"), ("os", "ramdisk", "data")]),
         (SILENT, "off", None, True, [("hardware", "write", "none"), ("os", "disk", "none")]),
@@ -693,8 +749,8 @@ def test_bios_attributes_are_set_before_a_system_starts(
 ) -> None:
     plan = bios_plan(Bios(FACTORY), host, power, word, node)
     assert [(c.stage, c.action, c.disruption) for c in plan.changes][: len(expected)] == expected
-    if expected[0][0] == "hardware":
-        assert (plan.changes[0].what, plan.changes[0].before, plan.changes[0].after) == WRONG
+    for change in plan.changes:
+        assert change.stage != "hardware" or (change.what, change.before, change.after) == WRONG
     jsonschema.validate(plan.to_dict(), SCHEMA)
     good = bios_plan(Bios({**FACTORY, **WANTED}), host, power, word, node)
     assert all(change.stage != "hardware" for change in good.changes)
@@ -702,7 +758,7 @@ def test_bios_attributes_are_set_before_a_system_starts(
 
 
 def test_bios_values_that_wait_for_a_reset_are_told_apart() -> None:
-    waiting = bios_plan(Bios(FACTORY, {"ProcVirtualization": "Enabled"}), running()).changes[0]
+    waiting = bios_plan(Bios(FACTORY, {"ProcVirtualization": "Enabled"}), running()).changes[1]
     assert waiting.before == "ProcVirtualization: Disabled (Enabled after the next reset)"
     assert (waiting.action, waiting.disruption) == ("restart", "reboot")
     # In force, and somebody has asked for another: that is taken back, without a restart.
@@ -766,7 +822,8 @@ def test_a_volume_is_made_only_before_an_installation(
     found = [(c.action, c.what, c.before, c.after, c.disruption) for c in plan.changes if c.stage == "hardware"]
     assert found == ([("volumes", "volume system", "missing", "RAID1 of 0, 1", "data")] if made else [])
     if made:
-        assert acts(plan)[:2] == [("hardware", "volumes"), ("os", "ramdisk")]
+        # What runs is drained first.
+        assert acts(plan)[1 if host.where == "node" else 0 :][:2] == [("hardware", "volumes"), ("os", "ramdisk")]
     elif host.where == "node":
         assert "its controller has no volume system" in plan.notices[0].message
     assert all(c.stage != "hardware" for c in raid_plan(Raid(), host, power, word, node).changes)

@@ -147,6 +147,7 @@ def situations(draw: st.DrawFn) -> tuple[Site, Intent, SiteState]:
             joined(server),
             ready=draw(st.sampled_from([True, True, False])),
             cordoned=draw(st.sampled_from([False, False, True])),
+            drained=draw(st.sampled_from([False, False, True])),
             labels=draw(st.sampled_from([{}, node_labels(server)])),
             taints=draw(st.sampled_from([(), tuple(node_taints(server))])),
         )
@@ -184,6 +185,8 @@ def apply(site: Site, plan: Plan, state: SiteState) -> SiteState:
     for change in plan.changes:
         name, server = change.server, site.server(change.server)
         host = hosts[name]
+        if change.stage == "drain":
+            continue  # A run that ends lets the node take pods again.
         if change.action == "volumes":
             raid = bmcs[name].raid
             assert raid is not None
@@ -232,6 +235,8 @@ def apply(site: Site, plan: Plan, state: SiteState) -> SiteState:
             nodes[name] = replace(nodes[name], labels={**nodes[name].labels, **node_labels(server)})
         elif change.action == "taint":
             nodes[name] = replace(nodes[name], taints=(*nodes[name].taints, *node_taints(server)))
+        elif change.action == "uncordon":
+            nodes[name] = replace(nodes[name], cordoned=False, drained=False)
         else:
             raise AssertionError(change)
     cluster = replace(state.cluster, nodes=nodes, reachable=reachable, known=state.cluster.known or reachable)
@@ -269,7 +274,18 @@ def test_order_and_safety(situation: tuple[Site, Intent, SiteState]) -> None:
         if change.action == "restart":
             assert host.where == "node" and bmc.error is None
             assert state.cluster.reachable or not depended_on(server, state), "nobody knows what depends on it"
-        if change.stage == "os" or change.action == "restart":
+        if change.stage == "drain":
+            assert host.where == "node" and state.cluster.reachable, "nothing can leave what does not answer"
+            assert state.cluster.nodes[change.server].ready
+            after = [c for c in plan.changes if c.server == change.server and c.disruption in ("reboot", "data")]
+            assert after, "only who is disrupted is drained"
+        if change.disruption in ("reboot", "data") and host.where == "node" and state.cluster.reachable:
+            node = state.cluster.nodes.get(change.server)
+            drained = any(c.server == change.server and c.stage == "drain" for c in plan.changes)
+            assert drained == (node is not None and node.ready), "who is disrupted is drained, where that can be"
+        if change.action == "uncordon":
+            assert state.cluster.nodes[change.server].drained, "what a person cordoned stays so"
+        if change.stage in ("os", "drain") or change.action in ("restart", "uncordon"):
             assert change.server not in state.leases, "two runs never boot one server"
     for server in site.servers:
         if state.hosts[server.name].where is None and state.bmcs[server.name].error:

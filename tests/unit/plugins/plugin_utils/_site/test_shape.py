@@ -101,6 +101,7 @@ def test_defaults_of_mappings_are_filled_in_deep() -> None:
         "rack_power_ons": None,
         "image_writes": 5,
         "joins": 1,
+        "drain_timeout": 300,
         "max_unavailable": {},
     }
     assert filled["cluster"]["extra_args"]["etcd"] == {}
