@@ -135,7 +135,12 @@ class _Plan:
         if self.ours and "array" not in self.pool.layers and self.pool.layers[-1] == "filesystem":
             raise Refused(f"disk {disk.serial} is one too many: a file system without RAID has one disk")
         return self._step(
-            "partition", disk.serial, f"partition {disk.path} ({disk.serial})", id=self.id, site=self.site
+            "partition",
+            disk.serial,
+            f"partition {disk.path} ({disk.serial})",
+            id=self.id,
+            site=self.site,
+            wipes=bool(not mine and (other or disk.content)),
         )
 
     # md

@@ -138,6 +138,11 @@ steps:
   type: list
   elements: str
   sample: ["fast: extend /dev/fast/etcd", "fast: grow ext4 on /dev/fast/etcd"]
+wipes:
+  description: Serial numbers of disks whose content would be lost, which O(wipe) allows.
+  returned: success, in check mode
+  type: list
+  elements: str
 refused:
   description: A reason for each pool that was refused.
   returned: failure
@@ -212,7 +217,9 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         with _named(done):
             if waiting := _layout_read.suspended(pools):
                 raise Failure(f"a killed run left {', '.join(waiting)} suspended; a run without check mode resumes it")
-            return _result([str(step) for step in decide(params, pools, new_id)])
+            steps = decide(params, pools, new_id)
+            wipes = [step.target for step in steps if step.kind == "partition" and step.args["wipes"]]
+            return {**_result([str(step) for step in steps]), "wipes": wipes}
     with contextlib.ExitStack() as stack, _named(done):
         records = _disks.list_disks()
         serials = {serial for pool in pools for serial in pool.disks}

@@ -235,6 +235,29 @@ class Runs:
         return found
 
 
+def permits(runs: Runs) -> None:
+    """What other playbooks are told that ask about one server."""
+    world, workers = runs.world, [server.name for server in runs.world.site.servers[1:]]
+
+    def ask(name: str, level: str) -> str:
+        where = f"site_dir={world.site_dir} kubectl={world.work}/bundle/bin/kubectl"
+        command = ["ansible", name, "-i", str(world.inventory), "-m", "kiban.baremetal.disruption_permit", "-a"]
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        words = [*command, f"level={level} {where}"]
+        return subprocess.run(words, env=runs.environment, cwd=CHECKOUT, check=False, **both).stdout
+
+    counted(world.work, 0)
+    for level, refused in (("reboot", "PodDisruptionBudget default/web allows 0 more"), ("disk", "")):
+        said = ask(workers[2], level)
+        runs.expect(f"pods and {level}", ("FAILED" in said, refused in said), (bool(refused), True), said)
+    counted(world.work, AT_ONCE)
+    runs.expect("may go", "SUCCESS" in ask(workers[2], "reboot"), True)
+    world.kubectl("cordon", *workers[:AT_ONCE])
+    said = ask(workers[2], "reboot")
+    runs.expect("others are out", f"at most {AT_ONCE} of {WORKERS} servers of workers" in said, True, said)
+    world.kubectl("uncordon", *workers[:AT_ONCE])
+
+
 def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     workers = [f"s{number:04}" for number in range(1, WORKERS + 1)]
@@ -280,6 +303,9 @@ def main() -> int:
             world.kubectl("annotate", "node", workers[0], f"{DRAINED}=true")
             code, text = runs.playbook("site")
             runs.expect("only the person's stays", (code, runs.cordoned()), (0, [workers[1]]), text)
+
+            pods(world)
+            permits(runs)
 
             # Nothing would make this pod again, so it is no matter of waiting; and the node takes pods again.
             world.kubectl("uncordon", workers[1])

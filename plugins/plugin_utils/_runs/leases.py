@@ -16,19 +16,31 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._files import write_whole
 
-__all__ = ["Leased", "read_leases", "take_lease"]
+__all__ = ["Leased", "asking", "read_leases", "take_lease"]
 
 
 class Leased(Exception):
     """Another run has this server."""
 
 
-def read_leases(site_dir: str, run: int) -> dict[str, str]:
-    """Server to who works on it, for leases that other runs than the process C(run) hold."""
+@contextmanager
+def asking(site_dir: str) -> Iterator[None]:
+    """Between the question who holds what and the lease that follows nobody else asks."""
+    directory = _directory(site_dir)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    with open(os.path.join(directory, ".asking"), "a", encoding="ascii") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+
+
+def read_leases(site_dir: str, run: int, mine: bool = False) -> dict[str, str]:
+    """Server to who works on it, for leases that other runs than the process C(run) hold; C(mine): for those of it."""
     directory = _directory(site_dir)
     try:
         names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
@@ -36,7 +48,9 @@ def read_leases(site_dir: str, run: int) -> dict[str, str]:
         return {}
     found = {name: _read(os.path.join(directory, name)) for name in names}
     own = _identity(run)
-    return {name: _words(lease) for name, lease in found.items() if lease and _alive(lease) and not _same(lease, own)}
+    return {
+        name: _words(lease) for name, lease in found.items() if lease and _alive(lease) and _same(lease, own) == mine
+    }
 
 
 def take_lease(site_dir: str, server: str, run: int) -> None:

@@ -95,20 +95,23 @@ def allowed(budget: int | str, size: int) -> int:
 def refusals(site: Site, service: Service, name: str, level: str, taken: Collection[str] = ()) -> tuple[str, ...]:
     """Every reason why this server must not be disrupted now; none: it may be.
 
-    C(level) is C(reboot), C(drain) or C(data), or C(none) for a server that nobody depends on and that only must not be
-    worked on by two runs at once. C(taken) are the servers that this run disrupts already.
+    C(level) is C(reboot), C(drain) or C(data); C(disk) where it serves on and only loses what a disk holds; or
+    C(none) for a server that nobody depends on and that only must not be worked on by two runs at once. C(taken) are
+    the servers that this run disrupts already.
     """
     server = site.server(name)
     found: list[str] = []
     if name in service.leases:
         found.append(f"another run works on it ({service.leases[name]})")
-    if level == "none" or (level != "data" and name in service.down):
+    if level == "none" or (level not in ("data", "disk") and name in service.down):
         # Nobody depends on it; and one that is down and keeps what it has can only gain.
         return tuple(found)
     if service.unread:
         # Nobody knows whom it serves. Unreadable is not absent.
         return (*found, f"the cluster could not be read, so nobody knows what depends on it: {service.unread}")
     lost = {*service.down, *taken}
+    if level == "disk":
+        return (*found, *_volumes(service, name, lost))
     if name not in service.down:
         found += _control_plane(site, server, lost)
         if name not in service.cordoned:

@@ -186,6 +186,19 @@ def test_allowed(options: dict[str, Any], changes: dict[str, Any], name: str, le
     assert refusals(of, service(of, **changes), name, level) == ()
 
 
+def test_a_server_that_only_loses_a_disk_serves_on() -> None:
+    of = site(limits={"workers": 0})
+    volume = Volume("pool/1", {"w1": True, "w2": True, "cp1": True}, needed=2)
+    state = service(of, budgets=(replace(WEB, disruptions_allowed=0),), pods=pods("w2"), volumes=(volume,))
+    for name in ("w2", "cp1"):
+        assert refusals(of, state, name, "disk") == ()
+        assert "volume pool/1 needs 2" in refusals(of, state, name, "disk", ["w1"])[0]
+        assert "another run" in refusals(of, replace(state, leases={name: "process 7"}), name, "disk")[0]
+        assert "could not be read" in refusals(of, replace(state, unread="timed out"), name, "disk")[0]
+    # What is down and loses its disks loses them all the same.
+    assert refusals(of, replace(state, down={"w2": "silent", "w1": "silent"}), "w2", "disk") != ()
+
+
 def test_a_dead_member_of_a_lost_quorum_keeps_its_disk() -> None:
     of = site(control=3)
     state = service(of, down={"cp1": "off", "cp2": "off"}, etcd=Etcd({"cp1": False, "cp2": False, "cp3": True}))
