@@ -30,6 +30,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, O
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.firmware import Update
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_nfs import EXPORTS
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import DRAINED
 from ansible_collections.kiban.baremetal.tests.bench.scale.world import IMAGE, PASSWORD, World, site_data
 from ansible_collections.kiban.baremetal.tests.integration.waves import patch_status, serving
 
@@ -219,6 +220,11 @@ MENDED: dict[str, tuple[Made, str, str]] = {
         "labels",
         "node-role.kubernetes.io/worker=x",
     ),
+    "cordoned by a run that was killed": (
+        lambda s: s.patch({"metadata": {"annotations": {DRAINED: "true"}}, "spec": {"unschedulable": True}}),
+        "labels",
+        "cordoned by a run that did not end -> takes pods",
+    ),
     "taint gone": (
         lambda s: s.kubectl("taint", "node", s.name, "node-role.kubernetes.io/control-plane:NoSchedule-"),
         "labels",
@@ -334,7 +340,12 @@ TOLD: dict[str, tuple[Made, str, str]] = {
 
 CONTROL, CLUSTER, STRANGER = "s0000", "(cluster)", "127.17.255.1"
 # Stages that have to do with a kind besides the one that names it.
-ALSO = {"node deleted": {"labels"}, "NFS export to everybody": {"host"}, "NFS server stopped": {"host"}}
+ALSO = {
+    "node deleted": {"labels"},
+    "BIOS attribute": {"drain"},
+    "NFS export to everybody": {"host"},
+    "NFS server stopped": {"host"},
+}
 # What is said of something else than a worker.
 PLACES = {"taint gone": CONTROL} | {
     kind: CLUSTER for kind, (_made, stage, _text) in MENDED.items() if stage == "services"

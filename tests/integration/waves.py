@@ -132,7 +132,8 @@ def counted(work: Path, allowed: int) -> None:
 
 
 def pods(world: World) -> None:
-    """On each worker one pod of a budget, one of a DaemonSet, and a static one."""
+    """On each worker that is Ready one pod of a budget, one of a DaemonSet, and a static one."""
+    nodes = {item["metadata"]["name"]: NodeState.from_object(item) for item in read(world.work, "nodes")["items"]}
     container = {"name": "x", "image": "x:v1.36.3"}
     labels = {"app": "logs"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
@@ -151,7 +152,7 @@ def pods(world: World) -> None:
             "spec": {"maxUnavailable": AT_ONCE, "selector": {"matchLabels": {"app": "web"}}},
         },
     ]
-    for server in world.site.servers[1:]:
+    for server in [one for one in world.site.servers[1:] if nodes[one.name].ready]:
         for app, kind in (("web", "ReplicaSet"), ("logs", "DaemonSet"), ("static", "Node")):
             owner = {"apiVersion": "v1" if kind == "Node" else "apps/v1", "kind": kind, "name": app, "uid": "1"}
             mirror = {"annotations": {"kubernetes.io/config.mirror": "x"}} if kind == "Node" else {}

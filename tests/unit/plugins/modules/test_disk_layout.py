@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,21 @@ def test_check_mode_foresees_what_is_done_and_does_nothing(host: Host) -> None:
     assert done["diff"]["after"].splitlines() == done["steps"]
     nothing = {"changed": False, "steps": [], "diff": {"before": "", "after": ""}}
     assert (run(), run(check=True)) == (nothing, {**nothing, "wipes": []})
+
+
+@pytest.mark.parametrize(
+    ("disk", "wipes"),
+    [
+        ({"content": ("/dev/b holds ext4",)}, ["b"]),
+        ({"site": "tokyo", "pool": "fast", "id": "x"}, ["b"]),
+        ({}, []),
+    ],
+)
+def test_check_mode_says_which_disks_would_lose_something(host: Host, disk: dict[str, Any], wipes: list[str]) -> None:
+    host.disks["b"] = replace(host.disks["b"], **disk)
+    assert run(check=True, wipe=["a", "b"])["wipes"] == wipes
+    run(wipe=["a", "b"])
+    assert run(check=True, wipe=["a", "b"])["wipes"] == [], "what is the pool's is not wiped again"
 
 
 def test_a_restart_takes_several_rounds(host: Host) -> None:
