@@ -131,7 +131,7 @@ def labels(view: View) -> Iterator[Finding]:
         if wanted and (view.unseen or _joins(view)):
             yield view.change("labels", "label", "node labels", "not joined", _pairs(wanted))
         return  # Its taints come with its joining.
-    comes = bool(view.unseen) or view.host.where != "node"
+    comes = bool(view.unseen) or view.host.where != "node" or _joins(view)
     # Whatever becomes of the server itself: the object stays.
     view = replace(view, unseen="")
     differing = {key: node.labels.get(key, "missing") for key in wanted if node.labels.get(key) != wanted[key]}

@@ -576,6 +576,14 @@ UNCORDON = ("labels", "uncordon")
         pytest.param(running(), ON, {}, {"node1": "process 7"}, [], id="another run is at it"),
         pytest.param(running(), ON, {"ready": False}, {}, [], id="not Ready"),
         pytest.param(SILENT, OFF, {"ready": False}, {}, [("os", "disk"), UNCORDON], id="it comes back"),
+        pytest.param(
+            running(kubelet_configured=False),
+            ON,
+            {"ready": False},
+            {},
+            [("join", "join"), UNCORDON],
+            id="it joins again",
+        ),
     ],
 )
 def test_a_node_takes_pods_again_that_a_run_has_cordoned(
