@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import rack
+import yaml
 
 pytestmark = pytest.mark.rack
 
@@ -81,3 +83,22 @@ def test_json_of_the_plan() -> None:
     text = done.stdout.partition("TASK [Compare the site with its model]")[2]
     result, _end = json.JSONDecoder().raw_decode(text, text.index("=> {") + 3)
     assert result["changes"] == [] and result["problems"] == []
+
+
+def test_the_plan_as_a_step_of_ansible_runner(tmp_path: Path) -> None:
+    shutil.copytree(rack.ROOT / "inventories/lab", tmp_path / "inventory")
+    (tmp_path / "env").mkdir()
+    environment = {"ANSIBLE_CONFIG": str(rack.ROOT / "ansible.cfg"), "KIBAN_WORK": str(rack.WORK)}
+    (tmp_path / "env/envvars").write_text(yaml.safe_dump(environment))
+    done = rack.run(
+        [*rack.CONTROL, str(rack.BIN / "ansible-runner"), "run", str(tmp_path)]
+        + ["-p", "kiban.baremetal.plan", "--ident", "plan"]
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    artifacts = tmp_path / "artifacts/plan"
+    assert (artifacts / "status").read_text() == "successful"
+    events = [json.loads(path.read_text()) for path in (artifacts / "job_events").glob("*.json")]
+    results = [one["event_data"]["res"] for one in events if one["event"] == "runner_on_ok"]
+    (plan,) = [one for one in results if "changes" in one]
+    assert (plan["changes"], plan["problems"]) == ([], [])
+    assert plan["summary"] == "everything is in order: nothing to do"
