@@ -40,6 +40,8 @@ _BUSY = re.compile(
     r"|etcdserver: |currently unable to handle the request|Client\.Timeout exceeded|client connection lost"
     r"|context deadline exceeded|request canceled while waiting|ServiceUnavailable|TooManyRequests"
 )
+# How kubectl ends when it has waited for others itself; it says "deadline exceeded" of that too.
+_WAITED = re.compile(r"error when waiting for pod|global timeout reached")
 _UNSERVED = re.compile(
     r"namespaces \"[^\"]+\" not found|no matches for kind|the server could not find the requested resource"
 )
@@ -146,7 +148,7 @@ class Kubectl:
             # Another code than 0 is an answer only with an answer's text: kubectl diff's 1 can also mean a failure.
             if out.rc in ok and (out.rc == 0 or out.stdout.strip()):
                 return out
-            if not _BUSY.search(out.stderr):
+            if _WAITED.search(out.stderr) or not _BUSY.search(out.stderr):
                 raise self._error(out)
             if time.monotonic() + self.interval >= end:
                 raise ApiUnreachable(

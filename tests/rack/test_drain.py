@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """On a finished rack: pods leave a server before it is restarted for a BIOS attribute, and it takes pods again.
 
-Meanwhile a Deployment serves of whose two replicas one may be absent. A pod with a finalizer stands for one that does
-not end.
+Meanwhile a Deployment serves of whose two replicas one may be absent. A second one has a pod that takes an hour to end.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ import yaml
 pytestmark = pytest.mark.rack
 
 NAMESPACE = "kiban-drain"
-HELD = "kiban.test/held"
 DRAINED = "kiban.baremetal/drained"
 
 
-def deployment(name: str, replicas: int, meta: dict[str, Any], **spec: Any) -> dict[str, Any]:
+def deployment(name: str, replicas: int, ends_in: int, **spec: Any) -> dict[str, Any]:
     artifacts = json.loads((rack.WORK / "bundle/manifest.json").read_text())["artifacts"]
     image = next(one["reference"] for one in artifacts if one["name"] == "agnhost")
     ready = {"httpGet": {"path": "/hostname", "port": 8080}, "periodSeconds": 3, "timeoutSeconds": 5}
     container = {"name": "web", "image": image, "args": ["netexec", "--http-port=8080"], "readinessProbe": ready}
-    pod = {"containers": [container], "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": False}
-    template = {"metadata": {"labels": {"app": name}, **meta}, "spec": {**pod, **spec}}
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": ends_in}}}
+    pod = {"containers": [container], "terminationGracePeriodSeconds": ends_in + 5, **spec}
+    template = {"metadata": {"labels": {"app": name}}, "spec": {**pod, "automountServiceAccountToken": False}}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -52,7 +51,7 @@ def objects() -> list[dict[str, Any]]:
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         deployment(
-            "web", 2, {}, topologySpreadConstraints=[{**spread, "nodeTaintsPolicy": "Honor", "labelSelector": labels}]
+            "web", 2, 1, topologySpreadConstraints=[{**spread, "nodeTaintsPolicy": "Honor", "labelSelector": labels}]
         ),
         {
             "apiVersion": "policy/v1",
@@ -60,7 +59,7 @@ def objects() -> list[dict[str, Any]]:
             "metadata": {"name": "web", "namespace": NAMESPACE},
             "spec": budget,
         },
-        deployment("held", 1, {"finalizers": [HELD]}, nodeSelector={"kubernetes.io/hostname": "node1"}),
+        deployment("held", 1, 3600, nodeSelector={"kubernetes.io/hostname": "node1"}),
     ]
 
 
@@ -97,14 +96,13 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 300) -> None:
 
 
 def release() -> None:
-    """Let the pods go that are held."""
-    rack.kubectl("delete", "deployment", "held", f"--namespace={NAMESPACE}", "--ignore-not-found", "--cascade=orphan")
-    for item in read("pods", f"--namespace={NAMESPACE}", "--selector=app=held")["items"]:
-        rack.kubectl(
-            *("patch", "pod", item["metadata"]["name"], f"--namespace={NAMESPACE}"),
-            *("--type=merge", '--patch={"metadata":{"finalizers":null}}'),
-        )
-    rack.kubectl("delete", "pods,replicasets", f"--namespace={NAMESPACE}", "--selector=app=held", "--wait=false")
+    """End the pods that take an hour."""
+    rack.kubectl("delete", "deployment", "held", f"--namespace={NAMESPACE}", "--ignore-not-found")
+    words = ("--selector=app=held", "--force", "--grace-period=0")
+    until(
+        "no pod of held is left",
+        lambda: "deleted" not in rack.kubectl("delete", "pods", f"--namespace={NAMESPACE}", *words),
+    )
 
 
 @pytest.fixture

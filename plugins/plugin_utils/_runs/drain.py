@@ -113,7 +113,7 @@ def _still_there(kube: Kubectl, name: str, why: KubeError) -> str:
 
 def _short(said: str) -> str:
     """kubectl repeats a refusal every five seconds; its last words sum up."""
-    lines = [line for line in said.splitlines() if not line.startswith(("evicting pod ", "There are pending "))]
+    lines = [line for line in said.splitlines() if line.startswith("error")]
     return "; ".join(lines[-2:] or said.splitlines()[-1:]).rstrip(".")
 
 

@@ -130,6 +130,33 @@ def test_who_is_not_drained_is_given_back(
     one.assert_all_made()
 
 
+def test_the_end_of_waiting_is_no_silence_of_the_api_server(tmp_path: Path) -> None:
+    """As kubectl 1.36 said it of a pod that takes an hour to end: by its words it would be asked again."""
+    waited = 'error when waiting for pod "web" in namespace "shop" to terminate: context deadline exceeded'
+    said = f"""Warning: ignoring DaemonSet-managed Pods: kube-system/kube-proxy-7mp24
+There are pending pods in node "n1" when an error occurred: {waited}
+pod/web
+error: unable to drain node "n1" due to error: {waited}, continuing command...
+There are pending nodes to be drained:
+ n1
+{waited}
+"""
+    one, kube = fake(
+        tmp_path,
+        Call(GET, out=json.dumps(node())),
+        Call(PODS, out=pods("web")),
+        Call(GET, out=json.dumps(node())),
+        Call(PATCH),
+        Call(DRAIN, err=said, rc=1),
+        Call(PODS, out=pods("web")),
+        Call(GET, out=json.dumps(node(True, True))),
+        Call(PATCH),
+    )
+    with pytest.raises(NotDrained, match=r"still on it: shop/web\. kubectl says: error: unable to drain"):
+        drain(kube, "n1", 3)
+    one.assert_all_made()
+
+
 def test_by_force_pods_are_deleted_and_those_that_stay_are_told(tmp_path: Path) -> None:
     one, kube = fake(
         tmp_path,
