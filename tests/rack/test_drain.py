@@ -47,12 +47,11 @@ def deployment(name: str, replicas: int, ends_in: int, **spec: Any) -> dict[str,
 def objects() -> list[dict[str, Any]]:
     labels = {"matchLabels": {"app": "web"}}
     spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    spread |= {"nodeTaintsPolicy": "Honor", "matchLabelKeys": ["pod-template-hash"], "labelSelector": labels}
     budget = {"maxUnavailable": 1, "selector": labels}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        deployment(
-            "web", 2, 1, topologySpreadConstraints=[{**spread, "nodeTaintsPolicy": "Honor", "labelSelector": labels}]
-        ),
+        deployment("web", 2, 1, topologySpreadConstraints=[spread]),
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
@@ -171,10 +170,12 @@ def test_pods_leave_before_a_server_is_restarted(workload: None, bios: Callable[
     assert done.returncode == 0, done.stdout[-4000:]
     assert scheduling("node1") == (False, False)
 
-    # All can leave.
+    # All can leave, and each worker has a replica again.
     release()
-    until("web is whole", lambda: available("web") == 2)
-    assert "node1" in pods("web").values(), "one replica is on each worker"
+    rack.kubectl("rollout", "restart", "deployment/web", f"--namespace={NAMESPACE}")
+    until(
+        "web is on both workers", lambda: sorted(pods("web").values()) == ["node1", "node2"] and available("web") == 2
+    )
     before, fewest = rack.ssh("node2", "cat /proc/sys/kernel/random/boot_id"), 2
     log = tmp_path / "run.log"
     with log.open("w") as output:
