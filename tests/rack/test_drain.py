@@ -176,11 +176,12 @@ def test_pods_leave_before_a_server_is_restarted(workload: None, bios: Callable[
     until(
         "web is on both workers", lambda: sorted(pods("web").values()) == ["node1", "node2"] and available("web") == 2
     )
+    inventory = bios(300)
     before, fewest = rack.ssh("node2", "cat /proc/sys/kernel/random/boot_id"), 2
     log = tmp_path / "run.log"
     with log.open("w") as output:
         run = subprocess.Popen(
-            rack.command("site", inventory=bios(300)),
+            rack.command("site", inventory=inventory),
             cwd=rack.ROOT,
             env=rack.environment(),
             stdout=output,
@@ -197,7 +198,7 @@ def test_pods_leave_before_a_server_is_restarted(workload: None, bios: Callable[
     until("web is whole", lambda: available("web") == 2)
     assert {*pods("web").values()} == {"node2"}, "both moved away while the server was down"
 
-    done = rack.playbook("site", inventory=bios(300))
+    done = rack.playbook("site", inventory=inventory)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "everything is in order: nothing to do" in done.stdout
 
