@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             {
                 "name": {"type": "str"},
-                "level": {"type": "str", "choices": ["none", "disk", "reboot", "data"], "required": True},
+                "level": {"type": "str", "choices": ["none", "disk", "reboot", "drain", "data"], "required": True},
                 "site_dir": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "default": "kubectl"},
                 "force": {"type": "list", "elements": "str", "default": []},
@@ -87,5 +87,6 @@ def decide(site: Site, state: SiteState, name: str, level: str, site_dir: str, r
     """Why not now. What this run holds already counts as taken."""
     service = service_of(site, replace(state, leases=read_leases(site_dir, run)))
     serves = level != "none" and depended_on(site.server(name), state)
-    taken = read_leases(site_dir, run, mine=True).keys() - {name}
+    # How they are disrupted is not noted: as if their pods were lost with them.
+    taken = dict.fromkeys(read_leases(site_dir, run, mine=True).keys() - {name}, "reboot")
     return refusals(site, service, name, level if serves else "none", taken)

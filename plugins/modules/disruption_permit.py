@@ -34,11 +34,13 @@ options:
     type: str
   level:
     description:
-      - What would become of it. V(reboot) takes it out of service for a while, V(data) takes what it has on its disks
-        besides. With V(disk) it serves on, and only loses what some of its disks hold.
+      - What would become of it. V(reboot) takes it out of service for a while, and its pods are lost with it, so the
+        PodDisruptionBudgets must allow for all of them at once. With V(drain) its pods are evicted before, as
+        M(kiban.baremetal.node_drain) does it, so each budget must allow for one. V(data) is as V(drain), and takes what
+        it has on its disks besides. With V(disk) it serves on, and only loses what some of its disks hold.
       - V(none) only refuses a server that another run has, and reads nothing else.
     type: str
-    choices: [none, disk, reboot, data]
+    choices: [none, disk, reboot, drain, data]
     required: true
   site_dir:
     description: Directory of the site on the control host, which has the C(kubeconfig), the keys and the leases.

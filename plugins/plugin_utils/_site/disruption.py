@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from .check_servers import group_name
 from .model import Server, Site
 
 __all__ = ["Etcd", "Pod", "PodBudget", "Service", "Volume", "admit", "allowed", "refusals", "waves"]
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,13 @@ def allowed(budget: int | str, size: int) -> int:
     return min(size, max(1, size * percent // 100)) if percent else 0
 
 
-def refusals(site: Site, service: Service, name: str, level: str, taken: Collection[str] = ()) -> tuple[str, ...]:
+def refusals(site: Site, service: Service, name: str, level: str, taken: Mapping[str, str] = NOBODY) -> tuple[str, ...]:
     """Every reason why this server must not be disrupted now; none: it may be.
 
-    C(level) is C(reboot), C(drain) or C(data); C(disk) where it serves on and only loses what a disk holds; or
-    C(none) for a server that nobody depends on and that only must not be worked on by two runs at once. C(taken) are
-    the servers that this run disrupts already.
+    C(level) is C(reboot) where its pods are lost with it; C(drain) or C(data) where they are evicted before;
+    C(disk) where it serves on and only loses what a disk holds; or C(none) for a server that nobody depends on and
+    that only must not be worked on by two runs at once. C(taken) are the servers that this run disrupts already, each
+    with its level.
     """
     server = site.server(name)
     found: list[str] = []
@@ -117,7 +121,7 @@ def refusals(site: Site, service: Service, name: str, level: str, taken: Collect
         if name not in service.cordoned:
             found += _groups(site, service, server, lost | service.cordoned)
         found += _serial(site, service, server, taken)
-        found += _pods(service, name, taken)
+        found += _pods(service, name, level, taken)
     return (*found, *_etcd(service, server, lost), *_volumes(service, name, lost))
 
 
@@ -125,14 +129,14 @@ def admit(
     site: Site, service: Service, wanted: Iterable[tuple[str, str]]
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Which of the wanted (server, level) this run may disrupt together, in their order, and why not the others."""
-    taken: list[str] = []
+    taken: dict[str, str] = {}
     refused: dict[str, tuple[str, ...]] = {}
     for name, level in wanted:
         reasons = refusals(site, service, name, level, taken)
         if reasons:
             refused[name] = reasons
         elif level != "none":
-            taken.append(name)
+            taken[name] = level
     return tuple(taken), refused
 
 
@@ -204,21 +208,27 @@ def _serial(site: Site, service: Service, server: Server, taken: Collection[str]
         yield f"at most {limit} servers of profile {server.profile} go at once (its serial: {budget}){told}"
 
 
-def _pods(service: Service, name: str, taken: Collection[str]) -> Iterator[str]:
-    """What the eviction API would say, for all pods of all servers that go together."""
-    before = [pod for other in taken if other != name for pod in service.pods.get(other, ())]
+def _pods(service: Service, name: str, level: str, taken: Mapping[str, str]) -> Iterator[str]:
+    """What the eviction API would say of the pods of all servers that go together.
+
+    Evicted pods go one after the other, each when the one before runs elsewhere: a server needs one disruption then.
+    """
     for budget in service.budgets:
-        mine = [pod for pod in service.pods.get(name, ()) if budget.name in pod.budgets]
-        if not mine:
-            continue
-        count = sum(1 for pod in mine if _counts(pod, budget))
-        used = sum(1 for pod in before if budget.name in pod.budgets and _counts(pod, budget))
+        mine = [pod.name for pod in service.pods.get(name, ()) if budget.name in pod.budgets]
+        count = _disruptions(service, budget, name, level)
+        used = sum(_disruptions(service, budget, other, how) for other, how in taken.items() if other != name)
         if count and count + used > budget.disruptions_allowed:
             left = max(0, budget.disruptions_allowed - used)
             yield (
-                f"the PodDisruptionBudget {budget.name} allows {left} more disruptions, and {count} of its pods "
-                f"are here ({_names([pod.name for pod in mine])})"
+                f"the PodDisruptionBudget {budget.name} allows {left} more disruptions, and {len(mine)} of its pods "
+                f"are here ({_names(mine)})"
             )
+
+
+def _disruptions(service: Service, budget: PodBudget, name: str, level: str) -> int:
+    """How many disruptions of a budget a server needs at once."""
+    pods = [pod for pod in service.pods.get(name, ()) if budget.name in pod.budgets and _counts(pod, budget)]
+    return len(pods) if level == "reboot" else min(len(pods), 1)
 
 
 def _counts(pod: Pod, budget: PodBudget) -> bool:

@@ -227,6 +227,17 @@ def test_pods_of_servers_that_go_together_share_a_budget() -> None:
     assert taken == ("w1", "w3") and "allows 0 more" in refused["w2"][0]
 
 
+def test_evicted_pods_need_one_disruption_and_lost_ones_one_each() -> None:
+    of = site(limits={"workers": 10})
+    both = {"w1": (*pods("w1")["w1"], *pods("w1")["w1"])}
+    state = service(of, budgets=(WEB,), pods=both)
+    assert WEB.disruptions_allowed == 1
+    assert refusals(of, state, "w1", "drain") == refusals(of, state, "w1", "data") == ()
+    assert "allows 1 more disruptions, and 2 of its pods are here" in refusals(of, state, "w1", "reboot")[0]
+    none = replace(state, budgets=(replace(WEB, disruptions_allowed=0),))
+    assert "allows 0 more" in refusals(of, none, "w1", "drain")[0]
+
+
 @pytest.mark.parametrize(
     ("budget", "size", "expected"),
     [
@@ -348,9 +359,12 @@ def test_what_is_admitted_never_breaks_a_limit(situation: tuple[Site, Service, l
             if name in state.etcd.voters:
                 healthy = [n for n, good in state.etcd.voters.items() if good and n not in lost]
                 assert len(healthy) > len(state.etcd.voters) / 2
+    levels = dict(wanted)
     for budget in state.budgets:
-        gone_pods = [pod for name in fresh for pod in state.pods[name] if budget.name in pod.budgets and pod.ready]
-        assert len(gone_pods) <= budget.disruptions_allowed
+        ready = {name: [p for p in state.pods[name] if budget.name in p.budgets and p.ready] for name in fresh}
+        # Evicted pods go one after the other, others with their server.
+        at_once = sum(len(found) if levels[name] == "reboot" else min(len(found), 1) for name, found in ready.items())
+        assert at_once <= budget.disruptions_allowed
     for volume in state.volumes:
         if {*fresh} & {*volume.replicas}:
             assert sum(1 for n, good in volume.replicas.items() if good and n not in lost) >= volume.needed
@@ -370,8 +384,9 @@ def test_wave_after_wave_takes_all_who_only_wait(situation: tuple[Site, Service,
         assert wave, "no wave is empty"
         assert admit(of, state, [(name, levels[name]) for name in wave]) == (wave, {}), "a wave may go together"
         later = [name for one in found[number + 1 :] for name in one]
+        together = {name: levels[name] for name in wave}
         for name in later:
-            assert refusals(of, state, name, levels[name], wave), "a wave is as large as the limits allow"
+            assert refusals(of, state, name, levels[name], together), "a wave is as large as the limits allow"
 
 
 @settings(deadline=None, max_examples=200)
@@ -385,5 +400,5 @@ def test_more_trouble_never_allows_more(
     other = data.draw(st.sampled_from([n for n, _level in wanted if n != name]))
     if name in state.down or not refusals(of, state, name, level):
         return
-    assert refusals(of, state, name, level, taken=[other])
+    assert refusals(of, state, name, level, taken={other: dict(wanted)[other]})
     assert refusals(of, replace(state, down={**state.down, other: "silent"}), name, level)
