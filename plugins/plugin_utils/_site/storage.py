@@ -40,6 +40,7 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
         if len(found) != pool["count"]:
             problems.append(
                 f'pool {name}: {len(found)} disks match "{pool["select"]}" where {pool["count"]} must: {shown}'
+                + _claimed(matching([record for record in records if record.get("kiban")], pool["select"]))
             )
         for disk in found:
             serial = disk.get("serial_number")
@@ -49,6 +50,14 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
                 problems.append(f"disk {serial} matches the selectors of the pools {owners[serial]} and {name}")
         pools.append({**_plain(name, pool), "disks": sorted(str(disk.get("serial_number")) for disk in found)})
     return {"pools": [] if problems else pools, "problems": problems}
+
+
+def _claimed(found: Sequence[Mapping[str, Any]]) -> str:
+    """Disks that would match, were they not taken already."""
+    taken = [
+        f"{disk.get('name')} serial {disk.get('serial_number')} ({disk['kiban'].get('purpose')})" for disk in found
+    ]
+    return f". Not counted, since they are claimed: {', '.join(taken)}" if taken else ""
 
 
 def _plain(name: str, pool: Mapping[str, Any]) -> dict[str, Any]:

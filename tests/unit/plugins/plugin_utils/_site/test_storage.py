@@ -119,6 +119,7 @@ def test_what_a_pool_does_not_state_is_not_handed_to_the_module(pool: dict[str, 
     ("disks", "said"),
     [
         ([disk("a")], "1 disks match \"protocol == 'NVMe'\" where 2 must: disk-a serial a"),
+        ([disk("a"), disk("b", kiban={"purpose": "local"})], "since they are claimed: disk-b serial b (local)"),
         ([disk("a"), disk(None)], "disk disk-None has no serial number"),
     ],
 )
