@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from . import debian, golang, image, upstream
-from .recipe import Artifact, Recipe
+from .recipe import Artifact, Recipe, sources
 from .store import Facts, File, Item, Store, key_of
 
 __all__ = ["Builder", "Settings", "Step"]
@@ -132,9 +132,9 @@ class Builder:
         return self._step(artifact, "programs", self._go_inputs(artifact), fill)
 
     def _programs(self, artifact: Artifact, get: Callable[[Artifact], Item | None]) -> dict[str, File] | None:
-        """The programs of an image by their path in it."""
+        """The programs and trees of an image by their path in it."""
         found = {}
-        for path, source in (artifact.part("modules", "image").get("programs") or {}).items():
+        for path, source in sources(artifact).items():
             owner, _slash, program = source.partition("/")
             item = get(self.recipe.artifacts[owner])
             if item is None:
@@ -144,8 +144,8 @@ class Builder:
 
     def _owners(self, artifact: Artifact) -> list[Artifact]:
         """The artifacts that an image takes programs from."""
-        sources = (artifact.part("modules", "image").get("programs") or {}).values()
-        return [self.recipe.artifacts[name] for name in dict.fromkeys(source.split("/")[0] for source in sources)]
+        names = dict.fromkeys(source.split("/")[0] for source in sources(artifact).values())
+        return [self.recipe.artifacts[name] for name in names]
 
     @staticmethod
     def _package_names(artifact: Artifact) -> list[str]:

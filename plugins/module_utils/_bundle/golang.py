@@ -15,6 +15,7 @@ import os
 import pwd
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def build(artifact: Artifact, locks: Path, go: str, place: Path) -> Facts:
     folder = locks / artifact.name
     module = re.search(r"^module (\S+)", (folder / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
     stamps = " ".join(
-        f"-X {name}={fill_in(value, artifact.version)}" for name, value in (recipe.get("stamps") or {}).items()
+        _stamp(name, fill_in(value, artifact.version)) for name, value in (recipe.get("stamps") or {}).items()
     )
     scratch = place / "scratch"
     scratch.mkdir()
@@ -132,7 +133,32 @@ def build(artifact: Artifact, locks: Path, go: str, place: Path) -> Facts:
         made = place / program_file(package, module.group(1) if module else "")
         if made.name != name:
             made.rename(place / name)
+    for name, source in (recipe.get("trees") or {}).items():
+        _tree(f"{artifact.name} {artifact.version}", recipe["require"], source, go, folder, place / name)
     return Facts(origin=_origin(artifact, folder))
+
+
+def _stamp(name: str, value: str) -> str:
+    # The go command splits this again, and knows quotes.
+    return f"-X '{name}={value}'" if " " in value else f"-X {name}={value}"
+
+
+def _tree(what: str, required: dict[str, str], source: str, go: str, folder: Path, target: Path) -> None:
+    """A directory of a Go module, as a tar archive: the same bytes from the same module."""
+    owners = [module for module in required if f"{source}/".startswith(f"{module}/")]
+    if not owners:
+        raise BundleError(f"{what}: trees: {source} is in none of the required modules")
+    owner = max(owners, key=len)
+    argv = [go, "list", "-m", "-f", "{{.Dir}}", owner]
+    root = Path(run(what, argv, folder, env=_environment(), cwd=folder).strip()) / source[len(owner) + 1 :]
+    if not root.is_dir():
+        raise BundleError(f"{what}: trees: there is no directory {source}")
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            info = tarfile.TarInfo(str(path.relative_to(root)))
+            info.mode, info.size = 0o644, path.stat().st_size
+            with open(path, "rb") as stream:
+                tar.addfile(info, stream)
 
 
 def _origin(artifact: Artifact, folder: Path) -> list[str]:

@@ -5,10 +5,11 @@
 # Private to the kiban.baremetal collection: it may change in any release.
 # Do not use it from outside the collection.
 
-"""Images from programs of the bundle and files of Debian packages."""
+"""Images from programs of the bundle, directories of Go modules and files of Debian packages."""
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,12 @@ def build(
         layer.file("etc/group", _GROUP.encode(), 0o644)
         for path, target in (recipe.get("links") or {}).items():
             layer.link(path, target)
+        trees = recipe.get("trees") or {}
         for path, program in programs.items():
-            layer.file(path, program.path)
+            if path in trees:
+                _add_tree(layer, path, recipe, program.path)
+            else:
+                layer.file(path, program.path)
         if packages:
             _add_packages(what, layer, recipe, packages, place)
         for applet in recipe.get("applets") or []:
@@ -70,14 +75,24 @@ def build(
     )
 
 
-def _add_packages(what: str, layer: Layer, recipe: dict[str, Any], packages: Item, place: Path) -> None:
-    """Single files (take: image path -> package path), or all but what is left out (omit)."""
-    take = {source: path for path, source in (recipe.get("take") or {}).items()}
+def _add_tree(layer: Layer, path: str, recipe: dict[str, Any], archive: Path) -> None:
+    """All but what is left out (omit)."""
     omit = tuple(recipe.get("omit") or [])
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name, stream = f"{path.strip('/')}/{member.name}", tar.extractfile(member)
+            if stream and not name.startswith(omit):
+                layer.file(name, stream.read(), 0o644)
+
+
+def _add_packages(what: str, layer: Layer, recipe: dict[str, Any], packages: Item, place: Path) -> None:
+    """Single files (take: image path -> package path), or what begins so (only), but for what is left out (omit)."""
+    take = {source: path for path, source in (recipe.get("take") or {}).items()}
+    only, omit = tuple(recipe.get("only") or [""]), tuple(recipe.get("omit") or [])
     for package in packages.files.values():
         for name, member, content in members(what, package.path, place):
             path = take.get(name)
-            if path is None and (take or name.startswith(omit)):
+            if path is None and (take or not name.startswith(only) or name.startswith(omit)):
                 continue
             path = path or name
             if member.issym():

@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import BundleError
 
-__all__ = ["Artifact", "Recipe", "fill_in"]
+__all__ = ["Artifact", "Recipe", "fill_in", "sources"]
 
 FORMAT = 1
 SOURCES = ("modules", "upstream")
@@ -111,6 +111,12 @@ def fill_in(text: str, version: str) -> str:
     return text.replace("{version}", version).replace("{number}", re.sub(r"^v", "", version))
 
 
+def sources(artifact: Artifact) -> dict[str, str]:
+    """What an image gets from other artifacts: its path there, to the artifact and what that builds."""
+    image = artifact.part("modules", "image") or {}
+    return {**(image.get("programs") or {}), **(image.get("trees") or {})}
+
+
 def _problems(entry: dict[str, Any]) -> list[str]:
     kind = entry.get("kind")
     if kind not in _KEYS:
@@ -126,7 +132,7 @@ def _problems(entry: dict[str, Any]) -> list[str]:
 
 
 def _references(artifacts: dict[str, Artifact]) -> list[str]:
-    """Images are made from programs of other artifacts; they must be there."""
+    """Images are made from what other artifacts build; it must be there."""
     problems = []
     taken: dict[str, str] = {}
     for artifact in artifacts.values():
@@ -134,10 +140,9 @@ def _references(artifacts: dict[str, Artifact]) -> list[str]:
             if place in taken:
                 problems.append(f"{artifact.name}: {place} is also a file of {taken[place]}")
             taken[place] = artifact.name
-        image = artifact.part("modules", "image") or {}
-        for path, source in (image.get("programs") or {}).items():
-            owner, _slash, program = source.partition("/")
-            go = artifacts[owner].part("modules", "go") if owner in artifacts else None
-            if program not in ((go or {}).get("programs") or {}):
-                problems.append(f"{artifact.name}: modules: image: programs: {path}: nothing builds {source}")
+        for path, source in sources(artifact).items():
+            owner, _slash, made = source.partition("/")
+            go = (artifacts[owner].part("modules", "go") if owner in artifacts else None) or {}
+            if made not in {**(go.get("programs") or {}), **(go.get("trees") or {})}:
+                problems.append(f"{artifact.name}: modules: image: {path}: nothing builds {source}")
     return problems

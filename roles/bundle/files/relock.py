@@ -28,10 +28,12 @@ def go(*argv: str, cwd: Path) -> str:
     return done.stdout
 
 
-def describe(module: str, version: str, cwd: Path) -> dict[str, Any]:
-    """The publisher's own go.mod of a module."""
+def describe(module: str, version: str, cwd: Path) -> tuple[dict[str, Any], str]:
+    """The publisher's own go.mod of a module, and go.sum."""
     found = json.loads(go("mod", "download", "-json", f"{module}@{version}", cwd=cwd))
-    return json.loads(go("mod", "edit", "-json", found["GoMod"], cwd=cwd))
+    sums = Path(found["Dir"], "go.sum")
+    described = json.loads(go("mod", "edit", "-json", found["GoMod"], cwd=cwd))
+    return described, sums.read_text(encoding="utf-8") if sums.exists() else ""
 
 
 def replaces(described: dict[str, Any], staging: str | None) -> dict[str, str]:
@@ -56,9 +58,10 @@ def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
     folder = HERE / "go" / name
     folder.mkdir(parents=True, exist_ok=True)
     required = {m: v.format(version=version) for m, v in recipe.get("require", {}).items()}
-    language, godebug, replaced = "1.26.0", [], dict(recipe.get("replace", {}))
+    language, godebug, replaced, sums = "1.26.0", [], dict(recipe.get("replace", {})), ""
     for module, wanted in required.items():
-        described = describe(module, wanted, folder.parent)
+        described, own = describe(module, wanted, folder.parent)
+        sums += own
         language = described.get("Go", language)
         godebug = [f"godebug {g['Key']}={g['Value']}" for g in described.get("GoDebug") or []] or godebug
         replaced = replaces(described, recipe.get("staging")) | replaced
@@ -70,7 +73,8 @@ def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
     lines += ["require (", *(f"{m} {v}" for m, v in (minimum | required).items()), ")"]
     lines += ["replace (", *(f"{old} => {new}" for old, new in sorted(replaced.items())), ")"]
     (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "go.sum").unlink(missing_ok=True)
+    # The database of checksums does not know every fork that a publisher builds with. `mod tidy` drops the rest.
+    (folder / "go.sum").write_text("".join(f"{line}\n" for line in sorted(set(sums.splitlines()))), encoding="utf-8")
     imports = sorted(set(recipe["programs"].values()) - {"."})
     if imports:
         body = "".join(f'\t_ "{path}"\n' for path in imports)

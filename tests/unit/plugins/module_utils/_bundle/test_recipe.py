@@ -108,7 +108,7 @@ def test_all_problems_are_named_at_once(data: dict[str, Any]) -> None:
 def test_an_image_of_an_unknown_program_is_refused(data: dict[str, Any]) -> None:
     image = next(entry for entry in data["artifacts"] if entry["name"] == "etcd")
     image["modules"]["image"]["programs"]["/x"] = "etcd-tools/nothing"
-    with pytest.raises(BundleError, match=r"etcd: modules: image: programs: /x: nothing builds etcd-tools/nothing"):
+    with pytest.raises(BundleError, match=r"etcd: modules: image: /x: nothing builds etcd-tools/nothing"):
         Recipe.load(data)
 
 
