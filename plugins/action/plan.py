@@ -32,7 +32,7 @@ from ..plugin_utils._site.kubelet import kubelet_config, merged_config
 from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.stages import DRAIN, node_labels, node_taints
+from ..plugin_utils._site.stages import DRAIN, node_labels, node_range, node_taints
 from ..plugin_utils._site.state import SiteState, SwitchState
 
 _AT_ONCE = 100
@@ -89,6 +89,9 @@ class ActionModule(ActionBase):
             change.server: node_labels(site.server(change.server))
             for change in plan.changes
             if change.stage == "labels" and change.server not in plan.later
+        }
+        result["node_ranges"] = {
+            name: pods for name in result["node_labels"] if (pods := node_range(site, site.server(name)))
         }
         result["node_taints"] = {
             change.server: node_taints(site.server(change.server))

@@ -90,10 +90,19 @@ def site_artifacts(data: Mapping[str, Any] | str) -> list[str]:
     return cluster.artifacts(_site(data)) if data else []
 
 
-def node_label_manifests(labels: Mapping[str, Mapping[str, str]], names: list[str]) -> list[dict[str, Any]]:
-    """Node objects with nothing but their labels, for a server-side apply that leaves all else alone."""
+def node_label_manifests(
+    labels: Mapping[str, Mapping[str, str]], names: list[str], ranges: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Node objects with nothing but their labels and ranges, for a server-side apply that leaves all else alone."""
+    ranged = {name: {"spec": {"podCIDR": pods, "podCIDRs": [pods]}} for name, pods in (ranges or {}).items()}
     return [
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": dict(labels[name])}} for name in names
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": dict(labels[name])},
+            **ranged.get(name, {}),
+        }
+        for name in names
     ]
 
 

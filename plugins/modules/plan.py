@@ -164,7 +164,12 @@ hosts:
   elements: dict
   returned: success
 node_labels:
-  description: Node name to the labels that it should have, for nodes that lack labels or taints.
+  description: Node name to the labels that it should have, for nodes that lack labels, taints or their range of pods.
+  type: dict
+  returned: success
+node_ranges:
+  description:
+    - Node name to the range of its pods, for the same nodes. Empty where the network driver does not read it there.
   type: dict
   returned: success
 node_taints:

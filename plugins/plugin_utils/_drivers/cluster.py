@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a site brings into its cluster besides storage: cluster DNS, network policies, load balancer."""
+"""What a site brings into its cluster besides storage: cluster DNS, network driver, policies, load balancer."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._site.model import Site
-from . import cluster_dns, metallb, policies
+from . import cluster_dns, metallb, policies, sdn_cilium
 from .sds_drivers import PROVISIONED, PROVISIONER
 
 __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
@@ -21,18 +21,22 @@ __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
 def artifacts(site: Site) -> list[str]:
     """Optional artifacts of the bundle that the site needs."""
     provisioned = any(sds.driver in PROVISIONED for sds in site.cluster.sds)
-    return images_of(site)[1:] + ([PROVISIONER] if provisioned else [])
+    plugin = [sdn_cilium.PLUGIN] if _cilium(site) else []
+    return plugin + images_of(site)[1:] + ([PROVISIONER] if provisioned else [])
 
 
 def images_of(site: Site) -> list[str]:
     """Names of the images that C(manifests) needs."""
-    found = ["coredns"] + ([policies.IMAGE] if site.cluster.sdn.policies else [])
+    found = ["coredns"] + (list(sdn_cilium.IMAGES) if _cilium(site) else [])
+    found += [policies.IMAGE] if site.cluster.sdn.policies else []
     return found + (list(metallb.IMAGES) if site.cluster.load_balancer else [])
 
 
 def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every object. C(images): by what references nodes know the images, by name."""
     found = cluster_dns.manifests(site, images["coredns"])
+    if _cilium(site):
+        found += sdn_cilium.manifests(site, images)
     if site.cluster.sdn.policies:
         found += policies.manifests(images[policies.IMAGE], site.cluster.endpoint)
     if site.cluster.load_balancer:
@@ -45,4 +49,10 @@ def unwanted(site: Site) -> list[dict[str, Any]]:
     found = [] if site.cluster.sdn.policies else policies.manifests("", site.cluster.endpoint)
     if not site.cluster.load_balancer:
         found += metallb.manifests(site, dict.fromkeys(metallb.IMAGES, ""))
+    if not _cilium(site):
+        found += sdn_cilium.manifests(site, dict.fromkeys(sdn_cilium.IMAGES, "")) + sdn_cilium.definitions()
     return found
+
+
+def _cilium(site: Site) -> bool:
+    return site.cluster.sdn.driver == "cilium"

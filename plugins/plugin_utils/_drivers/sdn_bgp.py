@@ -267,7 +267,7 @@ def _node(
     # What is sent to a pod that is gone must end here and not go round by the default route.
     own: list[tuple[str, object]] = [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]
     sections.append(("Route", own))
-    ways = [] if site.cluster.sdn.overlay else _ways(site)
+    ways = [] if site.cluster.sdn.hidden else _ways(site)
     return "\n".join([_text(sections), *(text for name, text in ways if name != server.name)])
 
 

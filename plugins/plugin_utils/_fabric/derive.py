@@ -81,9 +81,9 @@ def owned(site: Site, server: Server) -> tuple[Rule, ...]:
     With an overlay switches know no server's pods; control-plane servers with routed links are the way in to all.
     """
     sdn, leads = site.cluster.sdn, "control_plane" in server.roles
-    pods = (_rule(server.pod_cidr),) if not sdn.overlay else (_rule(sdn.pods),) if leads else ()
+    pods = (_rule(server.pod_cidr),) if not sdn.hidden else (_rule(sdn.pods),) if leads else ()
     if not routed_to_servers(site, server):
-        return () if sdn.overlay else pods
+        return () if sdn.hidden else pods
     return (_rule(server.addresses["node"]), *pods, *((_rule(sdn.services),) if leads else ()))
 
 

@@ -106,7 +106,7 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
         "files": files(
             directory,
             servers,
-            router_files("", "tor", settings, [] if site.cluster.sdn.overlay else _static_routes(site)),
+            router_files("", "tor", settings, [] if site.cluster.sdn.hidden else _static_routes(site)),
             settings,
         ),
         "daemons": daemons(directory, spaces, servers, only_switch_daemons(directory, tor, settings)),
@@ -127,7 +127,7 @@ def _static_routes(site: Site) -> list[dict[str, str]]:
 
 def _ways_in(site: Site, spaces: Mapping[str, str]) -> list[dict[str, str]]:
     """With an overlay the switch knows no pods, but the control host is in the servers' segment."""
-    routes = _static_routes(site) if site.cluster.sdn.overlay else []
+    routes = _static_routes(site) if site.cluster.sdn.hidden else []
     return [{"netns": spaces["control"], **route} for route in routes]
 
 

@@ -60,6 +60,7 @@ def check_fabric(draft: Draft) -> None:
     _outside(draft, switches)
     _routed_servers(draft, switches)
     _overlay(draft)
+    _cilium(draft)
     _load_balancer(draft, switches)
     if (draft.part("fabric") or {}).get("server_asn"):
         _servers_have_peers(draft, switches)
@@ -281,6 +282,27 @@ def _overlay(draft: Draft) -> None:
         )
     elif draft.part("fabric").get("server_asn"):
         draft.problem("fabric.server_asn", "with an overlay servers speak BGP with no switch", "leave it out")
+
+
+def _cilium(draft: Draft) -> None:
+    """It brings what other drivers are given."""
+    sdn = draft.part("cluster", "sdn")
+    if sdn.get("driver") != "cilium":
+        return
+    brings = {
+        "overlay": "is an overlay itself",
+        "masquerade": "gives packets to outside their server's address itself",
+        "policies": "enforces NetworkPolicy objects itself",
+    }
+    for name, does in brings.items():
+        if sdn.get(name) is not None:
+            draft.problem(f"cluster.sdn.{name}", f"the network driver cilium {does}", "leave it out")
+    if draft.part("cluster", "load_balancer").get("driver"):
+        draft.problem("cluster.load_balancer.driver", "not with the network driver cilium yet", "leave it out")
+    routed = next((entry for entry in draft.entries if entry.names and _routed(draft, entry)), None)
+    if routed:
+        message = f"cilium is not for servers with routed links yet, which {routed.names[0]} has"
+        draft.problem("cluster.sdn.driver", message, "bgp, or a bond in the profile")
 
 
 def _load_balancer(draft: Draft, switches: dict[str, _Found]) -> None:

@@ -48,7 +48,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
     C(images): image tags that differ from what kubeadm would choose, by component (C(etcd), C(coredns)).
     """
     cluster = site.cluster
-    extra = cluster.extra_args
+    extra, proxied = cluster.extra_args, cluster.sdn.driver != "cilium"
     documents: list[dict[str, Any]] = [
         {
             "apiVersion": _API,
@@ -57,7 +57,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "nodeRegistration": _registration(server),
             "timeouts": _TIMEOUTS,
             # The control host applies cluster DNS: see _drivers/cluster_dns.py.
-            "skipPhases": ["addon/coredns"],
+            "skipPhases": ["addon/coredns", *([] if proxied else ["addon/kube-proxy"])],
             **({"patches": {"directory": _PATCHES}} if patches(site) else {}),
         },
         {
@@ -83,12 +83,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             },
             "scheduler": {"extraArgs": _arguments(extra.get("scheduler", {}))},
         },
-        {
-            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-            "kind": "KubeProxyConfiguration",
-            "mode": "nftables",
-            "clusterCIDR": cluster.sdn.pods,
-        },
+        *([_proxy_config(site)] if proxied else []),
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -96,6 +91,15 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
         },
     ]
     return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _proxy_config(site: Site) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clusterCIDR": site.cluster.sdn.pods,
+    }
 
 
 def patches(site: Site) -> dict[str, str]:

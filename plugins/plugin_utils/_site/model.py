@@ -247,9 +247,14 @@ class Sdn:
     policies: str | None
     """What enforces NetworkPolicy objects; none: nothing does."""
     overlay: str | None
-    """C(vxlan), or none: the fabric knows where pods are."""
+    """C(vxlan), or none: the fabric knows where pods are, unless the driver has an overlay of its own."""
     masquerade: bool | None
     """Outside, pods are seen with their server's address. None: with an overlay they are, without one they are not."""
+
+    @property
+    def hidden(self) -> bool:
+        """The fabric sees packets between servers only and knows no pods."""
+        return self.overlay is not None or self.driver == "cilium"
 
 
 @dataclass(frozen=True)

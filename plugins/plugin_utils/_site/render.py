@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 
+from .._drivers import sdn_bgp, sdn_cilium
 from .._drivers.masquerade import masquerade_files
-from .._drivers.sdn_bgp import cni_config, networkd_files, router_files
 from .._drivers.sds_nfs import node_files as nfs_files
 from .._endpoint.files import endpoint_files
 from .model import Server, Site
@@ -21,6 +21,7 @@ __all__ = ["digests", "file_mode", "machine_id", "node_files"]
 
 _NAMESPACE = uuid.UUID("5f0f5f3a-3f0b-5e0e-9d6a-6b6962616e00")
 _CNI_CONFIG = "/etc/cni/net.d/10-kiban.conflist"
+_NETWORK = {"bgp": sdn_bgp, "cilium": sdn_cilium}
 
 
 def machine_id(site: Site, server: Server) -> str:
@@ -30,7 +31,7 @@ def machine_id(site: Site, server: Server) -> str:
 
 def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str]:
     """Path to content. Nothing in it is secret."""
-    address = server.addresses["node"]
+    address, network = server.addresses["node"], _NETWORK[site.cluster.sdn.driver]
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     hosts.append(f"{address} {server.name}.{site.domain} {server.name}")
     files = {
@@ -39,9 +40,9 @@ def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str
         "/etc/machine-id": f"{machine_id(site, server)}\n",
         "/etc/resolv.conf": "".join(f"nameserver {resolver}\n" for resolver in site.dns) + f"search {site.domain}\n",
         "/root/.ssh/authorized_keys": f"{authorized_key}\n",
-        _CNI_CONFIG: cni_config(site, server),
-        **networkd_files(site, server),
-        **router_files(site, server),
+        _CNI_CONFIG: network.cni_config(site, server),
+        **network.networkd_files(site, server),
+        **network.router_files(site, server),
         **masquerade_files(site, server),
         **endpoint_files(site, server),
         **nfs_files(site, server),

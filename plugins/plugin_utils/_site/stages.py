@@ -20,9 +20,20 @@ from .._drivers.sds_nfs import EXPORTS
 from .changes import Change, Finding, View
 from .disks import matching
 from .kubelet import differing_fields
-from .model import Server
+from .model import Server, Site
 
-__all__ = ["DRAIN", "HARDWARE", "INSTALL", "SERVICES", "STAGES", "later_stages", "node_labels", "node_taints", "serves"]
+__all__ = [
+    "DRAIN",
+    "HARDWARE",
+    "INSTALL",
+    "SERVICES",
+    "STAGES",
+    "later_stages",
+    "node_labels",
+    "node_range",
+    "node_taints",
+    "serves",
+]
 
 DRAIN = "drain"
 """The first stage: pods leave a server that will be disrupted, see C(plan.py)."""
@@ -127,9 +138,13 @@ def join(view: View) -> Iterator[Finding]:
 
 def labels(view: View) -> Iterator[Finding]:
     wanted, node = node_labels(view.server), view.state.cluster.nodes.get(view.server.name)
+    pods = node_range(view.site, view.server)
     if node is None:
-        if wanted and (view.unseen or _joins(view)):
-            yield view.change("labels", "label", "node labels", "not joined", _pairs(wanted))
+        if view.unseen or _joins(view):
+            if wanted:
+                yield view.change("labels", "label", "node labels", "not joined", _pairs(wanted))
+            if pods:
+                yield view.change("labels", "label", "range of pods", "not joined", pods)
         return  # Its taints come with its joining.
     comes = bool(view.unseen) or view.host.where != "node" or _joins(view)
     # Whatever becomes of the server itself: the object stays.
@@ -138,6 +153,8 @@ def labels(view: View) -> Iterator[Finding]:
     if differing:
         after = _pairs({key: wanted[key] for key in differing})
         yield view.change("labels", "label", "node labels", _pairs(differing), after)
+    if pods and node.pod_cidr != pods:
+        yield view.change("labels", "label", "range of pods", node.pod_cidr or "missing", pods)
     missing = [taint for taint in node_taints(view.server) if taint not in node.taints]
     if missing:
         same = {(taint["key"], taint["effect"]): taint for taint in node.taints}
@@ -161,6 +178,11 @@ def node_labels(server: Server) -> dict[str, str]:
     """Labels that a server's Node object must have. More labels than these are left alone."""
     role = {} if "control_plane" in server.roles else {"node-role.kubernetes.io/worker": ""}
     return {**role, **server.labels}
+
+
+def node_range(site: Site, server: Server) -> str:
+    """What the Node object must have as range of its pods, for a network driver that reads it there; else empty."""
+    return server.pod_cidr if site.cluster.sdn.driver == "cilium" else ""
 
 
 def node_taints(server: Server) -> list[dict[str, str]]:

@@ -159,6 +159,8 @@ class NodeState:
     """Each with C(key), C(value) and C(effect)."""
     runtime: str = ""
     """Name and version of the container runtime: C(containerd://2.4.2)."""
+    pod_cidr: str = ""
+    """The range of its pods, where somebody has said it here."""
     message: str = ""
     """Why it is not ready."""
 
@@ -175,6 +177,7 @@ class NodeState:
             drained=DRAINED in (obj.get("metadata", {}).get("annotations") or {}),
             taints=tuple({key: t.get(key, "") for key in ("key", "value", "effect")} for t in spec.get("taints") or ()),
             runtime=info.get("containerRuntimeVersion", ""),
+            pod_cidr=str(spec.get("podCIDR") or ""),
             message=str(ready.get("message") or "its kubelet has not reported yet"),
         )
 

@@ -55,6 +55,9 @@ def test_what_is_asked_for_is_there_with_its_images(site: Site) -> None:
 def test_optional_artifacts_are_those_of_the_recipe(checkout: Path) -> None:
     recipe = yaml.safe_load((checkout / "roles/bundle/files/bundle.yml").read_text())
     assert sorted(entry["name"] for entry in recipe["artifacts"] if entry.get("optional")) == [
+        "cilium-agent",
+        "cilium-cni",
+        "cilium-operator",
         *OPTIONAL,
         "volume-provisioner",
     ]
