@@ -154,8 +154,11 @@ def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
             named("v1", "ServiceAccount", account, _NAMESPACE),
             *rights(f"kiban:{account}", account, _NAMESPACE, rules),
         ]
+    # The operator looks for a DaemonSet of an encryption that nobody turned on, to take it away.
+    looks: list[Rule] = [("apps", ("daemonsets",), ("get",))]
     return [
         *found,
+        *rights(f"kiban:{_OPERATOR}", _OPERATOR, _NAMESPACE, looks, _NAMESPACE),
         named("v1", "ConfigMap", _SETTINGS, _NAMESPACE, data=chosen),
         _operator(images[IMAGES[1]], site.cluster.endpoint, digest),
         _agent(images[IMAGES[0]], site.cluster.endpoint, digest),
