@@ -37,7 +37,7 @@ def inventory(fake: FakeKubectl, result: Path, outside: tuple[str, ...]) -> dict
             },
             "vars": {
                 "ansible_python_interpreter": sys.executable,
-                "kiban_site": {"site": {"name": "lab"}, "cluster": {"kubernetes": "v1.36.3"}},
+                "kiban_site": {"site": {"name": "lab"}, "cluster": {"kubernetes": "v1.36.3", "sdn": {"driver": "bgp"}}},
                 "kiban_work": str(fake.folder),
                 "kiban_site_dir": str(fake.folder),
                 "verify_kubectl": str(fake.path),
