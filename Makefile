@@ -81,7 +81,7 @@ lint: .venv packages ## linters and type checks
 SWITCHES = $(addprefix tests/unit/plugins/,modules/test_switch_on_ovs.py modules/test_host_network.py \
            modules/test_fabric_playbook.py modules/test_lab_fabric.py modules/test_switch_lag_on_ovs.py \
            $(addprefix plugin_utils/_fabric/,test_cabling_on_lldpd.py test_frr_loads.py \
-           test_overlay_on_frr.py test_routed_servers.py) plugin_utils/_endpoint/test_endpoint_on_frr.py)
+           test_overlay_on_frr.py test_dual_stack_on_frr.py test_routed_servers.py) plugin_utils/_endpoint/test_endpoint_on_frr.py)
 
 unit: .venv packages ## unit tests
 	pytest -n auto --dist worksteal $(addprefix --ignore=,$(SWITCHES))

@@ -66,13 +66,13 @@ class Dialect:
 
 
 FRR = Dialect(
-    managed=r"interface |ip prefix-list |ip route |route-map |router bgp |bfd$",
-    single=r"description |ip address |bgp router-id |maximum-paths |(detect-multiplier|(receive|transmit)-interval) |"
-    r"match tag |set (as-path prepend|local-preference|weight) |"
-    r"neighbor \S+ (remote-as|interface peer-group|peer-group(?=\s\S)|prefix-list) |ip prefix-list \S+ seq \d+ ",
-    unit=r"interface .*|neighbor \S+|ip prefix-list \S+",
-    additive=r"ip address ",
-    kept=r"interface \S+|router bgp \S+ address-family ipv4 unicast",
+    managed=r"interface |ip(v6)? prefix-list |ip route |route-map |router bgp |bfd$",
+    single=r"description |ip(v6)? address |bgp router-id |maximum-paths |"
+    r"(detect-multiplier|(receive|transmit)-interval) |match tag |set (as-path prepend|local-preference|weight) |"
+    r"neighbor \S+ (remote-as|interface peer-group|peer-group(?=\s\S)|prefix-list) |ip(v6)? prefix-list \S+ seq \d+ ",
+    unit=r"interface .*|neighbor \S+|ip(v6)? prefix-list \S+",
+    additive=r"ip(v6)? address ",
+    kept=r"interface \S+|router bgp \S+ address-family ipv[46] unicast",
     valueless=r"description ",
 )
 
@@ -304,7 +304,7 @@ def commands(change: Difference, dialect: Dialect) -> str:
         last = line[3:] if line.startswith("no ") else f"no {line}"
         removed.append((*path[:-1], last))
     # Groups of neighbors go after the neighbors in them.
-    removed.sort(key=lambda path: bool(re.match(r"no (neighbor [A-Z]|ip prefix-list|bfd$|profile)", path[-1])))
+    removed.sort(key=lambda path: bool(re.match(r"no (neighbor [A-Z]|ip(v6)? prefix-list|bfd$|profile)", path[-1])))
     for path in removed:
         out += _typed(path)
     out += [line for path in _grouped(change.add) if path in set(change.add) for line in _typed(path)]

@@ -34,7 +34,7 @@ def manifests(site: Site, image: str) -> list[dict[str, Any]]:
         *_rights(),
         _object("v1", "ConfigMap", _NAME, data={"Corefile": _corefile(forward=bool(site.dns))}),
         _deployment(image, replicas=min(2, len(site.servers))),
-        _service(str(ipaddress.ip_network(site.cluster.sdn.services)[10])),
+        _service([str(ipaddress.ip_network(services)[10]) for services in site.cluster.sdn.service_networks]),
     ]
 
 
@@ -157,7 +157,8 @@ def _deployment(image: str, replicas: int) -> dict[str, Any]:
     )
 
 
-def _service(address: str) -> dict[str, Any]:
+def _service(addresses: list[str]) -> dict[str, Any]:
+    both = {"clusterIPs": addresses, "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}
     return _object(
         "v1",
         "Service",
@@ -168,7 +169,8 @@ def _service(address: str) -> dict[str, Any]:
         },
         spec={
             # kubeadm tells every kubelet this address: the tenth of the range.
-            "clusterIP": address,
+            "clusterIP": addresses[0],
+            **(both if len(addresses) > 1 else {}),
             "selector": _SELECTOR,
             "ports": [
                 {"name": "dns", "port": _DNS, "protocol": "UDP", "targetPort": _DNS},

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from .._fabric.overlay import BRIDGE
+from .._site.ipam import address6
 from .._site.model import Server, Site
 
 __all__ = ["RULES", "masquerade_files"]
@@ -26,29 +27,33 @@ def masquerade_files(site: Site, server: Server) -> dict[str, str]:
     if sdn.masquerade is None and not sdn.overlay:
         return {}
     return {
-        RULES: _table(_rules(site, server)),
+        RULES: "".join(_table(word, _rules(site, server, word)) for word in ("ip", "ip6") if word == "ip" or sdn.ipv6),
         # Before any pod starts. A service of its own would have to be enabled, which is no file.
         _KUBELET: f"[Service]\nExecStartPre=/usr/sbin/nft -f {RULES}\n",
     }
 
 
-def _rules(site: Site, server: Server) -> list[str]:
-    pods = site.cluster.sdn.pods
-    outside = f"ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }}"
-    if site.cluster.sdn.overlay:
+def _rules(site: Site, server: Server, word: str) -> list[str]:
+    """Of a family, as nftables calls it."""
+    sdn, own = site.cluster.sdn, server.addresses["node"]
+    pods = sdn.pods if word == "ip" else sdn.pod_networks[-1]
+    many = "224.0.0.0/4" if word == "ip" else "ff00::/8"
+    outside = f"{word} saddr {pods} {word} daddr != {{ {pods}, {many} }}"
+    if sdn.overlay:
         # Nobody outside knows the way back to a pod, and what comes in by this server has to be answered by this one.
-        return [f"{outside} masquerade", f'oifname "{BRIDGE}" ip saddr != {pods} masquerade']
+        return [f"{outside} masquerade", f'oifname "{BRIDGE}" {word} saddr != {pods} masquerade']
     # A stated address: to masquerade is to take what the link gives, and to forget connections that change links.
-    return [f"{outside} snat to {server.addresses['node']}"] if site.cluster.sdn.masquerade else []
+    mine = own if word == "ip" else address6(site.networks["node"], own)
+    return [f"{outside} snat to {mine}"] if sdn.masquerade else []
 
 
-def _table(rules: list[str]) -> str:
+def _table(word: str, rules: list[str]) -> str:
     """In the place of what was there. Answers of pods keep their address: they are no new connections."""
-    text = "table ip kiban-pods\ndelete table ip kiban-pods\n"
+    text = f"table {word} kiban-pods\ndelete table {word} kiban-pods\n"
     if rules:
         lines = "".join(f"        {rule}\n" for rule in rules)
         text += (
-            "table ip kiban-pods {\n    chain postrouting {\n"
+            f"table {word} kiban-pods {{\n    chain postrouting {{\n"
             f"        type nat hook postrouting priority srcnat; policy accept;\n{lines}    }}\n}}\n"
         )
     return text

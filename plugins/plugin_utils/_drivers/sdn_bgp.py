@@ -20,6 +20,7 @@ from .._fabric.derive import routed_to_servers
 from .._fabric.host import frr_config
 from .._fabric.overlay import BRIDGE, PORT, VNI, VXLAN, host_address, pod_mtu, router_mac
 from .._site import balancer
+from .._site.ipam import address6
 from .._site.model import Bond, Network, Server, Site
 
 __all__ = ["cni_config", "networkd_files", "router_files"]
@@ -28,7 +29,13 @@ BOND = "bond0"
 _DIRECTORY = "/etc/systemd/network"
 _Section = tuple[str, list[tuple[str, object]]]
 
-_NOTHING_ELSE: list[tuple[str, object]] = [("LinkLocalAddressing", "no"), ("IPv6AcceptRA", "no")]
+
+def _nothing_else(six: bool = False) -> list[tuple[str, object]]:
+    """No address but those of the model. With IPv6 (C(six)) a link-local one: without it the kernel forwards nothing,
+    as it asks for the next hop's link address by that."""
+    return [("LinkLocalAddressing", "ipv6" if six else "no"), ("IPv6AcceptRA", "no")]
+
+
 _MODE_SETTINGS: dict[str, list[tuple[str, object]]] = {
     "802.3ad": [("LACPTransmitRate", "fast"), ("TransmitHashPolicy", "layer3+4"), ("MinLinks", 1)],
     "balance-xor": [("TransmitHashPolicy", "layer3+4")],
@@ -45,8 +52,8 @@ def cni_config(site: Site, server: Server) -> str:
             "type": "host-local",
             # Not under /var: leases of pods that a reboot ended would keep their addresses for ever.
             "dataDir": "/run/cni-ipam-state",
-            "ranges": [[{"subnet": server.pod_cidr}]],
-            "routes": [{"dst": "::/0" if ":" in server.pod_cidr else "0.0.0.0/0"}],
+            "ranges": [[{"subnet": subnet}] for subnet in server.pod_cidrs],
+            "routes": [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in server.pod_cidrs],
         },
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
@@ -66,7 +73,7 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
     bond = site.profiles[server.profile].network
     mtu = max(network.mtu for network in networks)
     files = {
-        "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
+        "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(site),
         f"{_DIRECTORY}/10-{BOND}.netdev": _bond(bond, mtu),
         f"{_DIRECTORY}/20-{BOND}-members.network": _members(bond, mtu, heard=bool(server.cables)),
         **overlay,
@@ -80,20 +87,21 @@ def networkd_files(site: Site, server: Server) -> dict[str, str]:
             ]
         )
         files[f"{_DIRECTORY}/30-{_device(network)}.network"] = (
-            _node(site, server, network, []) if network is node else _other(server, network)
+            _node(site, server, network, [], network.ipv6 is not None) if network is node else _other(server, network)
         )
     below: list[tuple[str, object]] = [("VLAN", _device(network)) for network in tagged]
-    below += [
-        ("Address", _address(server, network)) for network in networks if network.tag is None and network is not node
-    ]
+    for network in networks:
+        if network.tag is None and network is not node:
+            below += [("Address", address) for address in _addresses(server, network)]
     if node.tag is None:
-        files[f"{_DIRECTORY}/30-{BOND}.network"] = _node(site, server, node, below, mtu)
+        six = any(network.ipv6 for network in networks if network.tag is None)
+        files[f"{_DIRECTORY}/30-{BOND}.network"] = _node(site, server, node, below, six, mtu)
     else:
         files[f"{_DIRECTORY}/30-{BOND}.network"] = _text(
             [
                 ("Match", [("Name", BOND)]),
                 ("Link", [("RequiredForOnline", "no")]),
-                ("Network", [*below, *_NOTHING_ELSE]),
+                ("Network", [*below, *_nothing_else(any(one.ipv6 for one in networks if one.tag is None))]),
             ]
         )
     return files
@@ -125,9 +133,9 @@ def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
     ports = [port for port in server.cables if port != "bmc"]
     loopback: list[_Section] = [
         ("Match", [("Name", "lo")]),
-        ("Network", [("Address", f"{server.addresses['node']}/32"), *(("DNS", resolver) for resolver in site.dns)]),
+        ("Network", [*_whole(_addresses(server, node)), *(("DNS", resolver) for resolver in site.dns)]),
         # What is sent to a pod that is gone must end here. BGP announces the range as long as this is there.
-        ("Route", [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]),
+        *_unreachable(server),
     ]
     links: list[_Section] = [
         ("Match", [("Name", " ".join(ports))]),
@@ -139,7 +147,7 @@ def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
         ),
     ]
     return {
-        "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(),
+        "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(site),
         f"{_DIRECTORY}/20-links.network": _text(links),
         f"{_DIRECTORY}/30-lo.network": _text(loopback),
         **(_balancer() if site.cluster.load_balancer else {}),
@@ -153,7 +161,7 @@ def _balancer() -> dict[str, str]:
     network: list[_Section] = [
         ("Match", [name]),
         ("Link", [("RequiredForOnline", "no")]),
-        ("Network", list(_NOTHING_ELSE)),
+        ("Network", _nothing_else()),
         # Its scope keeps it from being the source of what goes elsewhere.
         ("Address", [("Address", address), ("Scope", "link")]),
     ]
@@ -180,7 +188,7 @@ def _overlay(site: Site, server: Server) -> dict[str, str]:
             [
                 ("Match", [("Name", BRIDGE)]),
                 ("Link", link),
-                ("Network", [("Address", f"{host_address(server)}/32"), *_NOTHING_ELSE]),
+                ("Network", [*_whole(host_address(pods) for pods in server.pod_cidrs), *_nothing_else()]),
             ]
         ),
         f"{_DIRECTORY}/30-{VXLAN}.network": _text(
@@ -198,15 +206,31 @@ def _device(network: Network) -> str:
     return BOND if network.tag is None else f"{BOND}.{network.tag}"
 
 
-def _address(server: Server, network: Network) -> str:
-    return f"{server.addresses[network.name]}/{ipaddress.ip_network(network.cidr).prefixlen}"
+def _addresses(server: Server, network: Network) -> list[str]:
+    """Of the server in the network, with prefix length: of IPv4, and of IPv6 where the network has it."""
+    own = server.addresses[network.name]
+    found = [f"{own}/{ipaddress.ip_network(network.cidr).prefixlen}"]
+    if network.ipv6 is not None:
+        found.append(f"{address6(network, own)}/{ipaddress.ip_network(network.ipv6.cidr).prefixlen}")
+    return found
 
 
-def _global() -> str:
+def _whole(addresses: Iterable[str]) -> list[tuple[str, object]]:
+    """Each one as a network of its own."""
+    bare = (address.partition("/")[0] for address in addresses)
+    return [("Address", f"{address}/{ipaddress.ip_address(address).max_prefixlen}") for address in bare]
+
+
+def _unreachable(server: Server) -> list[_Section]:
+    return [("Route", [("Destination", pods), ("Type", "unreachable"), ("Metric", 4096)]) for pods in server.pod_cidrs]
+
+
+def _global(site: Site) -> str:
     # A routing daemon's and the container network's routes are none of networkd's business. Without nexthops, which
     # networkd removes as well when it starts, the kernel drops the daemon's routes (systemd 256, networkd.conf(5)).
     foreign = [(f"ManageForeign{what}", "no") for what in ("Routes", "RoutingPolicyRules", "NextHops")]
-    return _text([("Network", [*foreign, ("IPv4Forwarding", "yes")])])
+    forwarding = [("IPv4Forwarding", "yes"), *([("IPv6Forwarding", "yes")] if site.cluster.sdn.ipv6 else [])]
+    return _text([("Network", [*foreign, *forwarding])])
 
 
 def _bond(bond: Bond, mtu: int) -> str:
@@ -231,42 +255,51 @@ def _members(bond: Bond, mtu: int, heard: bool) -> str:
 
 def _other(server: Server, network: Network) -> str:
     """A network beside that of the nodes. Its gateway is none of the server's: there is one default route."""
+    six = network.ipv6 is not None
     return _text(
         [
             ("Match", [("Name", _device(network))]),
             # A storage network that is out must not keep the server from its cluster.
             ("Link", [("MTUBytes", network.mtu), ("RequiredForOnline", "no")]),
-            ("Network", [("Address", _address(server, network)), *_NOTHING_ELSE]),
+            ("Network", [*(("Address", address) for address in _addresses(server, network)), *_nothing_else(six)]),
         ]
     )
 
 
 def _node(
-    site: Site, server: Server, network: Network, below: list[tuple[str, object]], link_mtu: int | None = None
+    site: Site,
+    server: Server,
+    network: Network,
+    below: list[tuple[str, object]],
+    six: bool,
+    link_mtu: int | None = None,
 ) -> str:
     """The network of the nodes, on a device that may carry larger packets for others, and what else is on it."""
     mtu = network.mtu if link_mtu is None else link_mtu
-    address, smaller = _address(server, network), mtu > network.mtu
-    settings: list[tuple[str, object]] = [] if smaller else [("Address", address)]
-    if network.gateway and not smaller:
-        settings.append(("Gateway", network.gateway))
+    addresses, smaller = _addresses(server, network), mtu > network.mtu
+    gateways = [network.gateway, network.ipv6.gateway] if network.ipv6 else [network.gateway]
+    settings: list[tuple[str, object]] = [] if smaller else [("Address", address) for address in addresses]
+    settings += [("Gateway", gateway) for gateway in gateways if gateway and not smaller]
     settings += [("DNS", resolver) for resolver in site.dns]
-    settings += [*below, *_NOTHING_ELSE]
+    settings += [*below, *_nothing_else(six)]
     sections: list[_Section] = [
         ("Match", [("Name", _device(network))]),
         ("Link", [("MTUBytes", mtu)]),
         ("Network", settings),
     ]
     if smaller:
-        cidr, limit = str(ipaddress.ip_network(network.cidr)), ("MTUBytes", network.mtu)
-        sections.append(("Address", [("Address", address), ("AddPrefixRoute", "no")]))
-        source = ("PreferredSource", server.addresses["node"])
-        sections.append(("Route", [("Destination", cidr), ("Scope", "link"), source, limit]))
-        if network.gateway:
-            sections.append(("Route", [("Gateway", network.gateway), limit]))
+        limit = ("MTUBytes", network.mtu)
+        for address, gateway in zip(addresses, gateways, strict=True):
+            place = ipaddress.ip_interface(address)
+            sections.append(("Address", [("Address", address), ("AddPrefixRoute", "no")]))
+            # IPv6 has no such scope.
+            scope = [("Scope", "link")] if place.version == 4 else []
+            source = ("PreferredSource", str(place.ip))
+            sections.append(("Route", [("Destination", str(place.network)), *scope, source, limit]))
+            if gateway:
+                sections.append(("Route", [("Gateway", gateway), limit]))
     # What is sent to a pod that is gone must end here and not go round by the default route.
-    own: list[tuple[str, object]] = [("Destination", server.pod_cidr), ("Type", "unreachable"), ("Metric", 4096)]
-    sections.append(("Route", own))
+    sections += _unreachable(server)
     ways = [] if site.cluster.sdn.hidden else _ways(site)
     return "\n".join([_text(sections), *(text for name, text in ways if name != server.name)])
 
@@ -279,15 +312,15 @@ def _ways(site: Site) -> list[tuple[str, str]]:
     for known, ways in _known_ways:
         if known is site:
             return ways
-    ways = [
-        (
-            other.name,
-            _text([("Route", [("Destination", other.pod_cidr), ("Gateway", other.addresses["node"])])]),
-        )
-        for other in site.servers
-    ]
+    ways = [(other.name, _way(site.networks["node"], other)) for other in site.servers]
     _known_ways[:] = [(site, ways)]
     return ways
+
+
+def _way(node: Network, server: Server) -> str:
+    gateways = [server.addresses["node"], address6(node, server.addresses["node"])]
+    pairs = zip(server.pod_cidrs, gateways, strict=False)
+    return _text([("Route", [("Destination", pods), ("Gateway", gateway)]) for pods, gateway in pairs])
 
 
 def _text(sections: Iterable[_Section]) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "Tree",
     "filter_rules",
     "group_of",
+    "prefix_lists",
     "rule_of",
     "vlan_list",
     "vlan_set",
@@ -66,11 +67,20 @@ def vlan_set(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def filter_rules(one: Filter) -> list[tuple[int, str]]:
-    """Sequence number and `permit 203.0.113.0/26 le 32` of each rule."""
+def filter_rules(one: Filter, version: int = 4) -> list[tuple[int, str]]:
+    """Sequence number and `permit 203.0.113.0/26 le 32` of each rule of a family: systems have a list for each."""
     return [
         (5 * place, f"permit {rule.prefix}" + (f" le {rule.longest}" if rule.longest > length(rule.prefix) else ""))
-        for place, rule in enumerate(one.rules, 1)
+        for place, rule in enumerate(one.of(version), 1)
+    ]
+
+
+def prefix_lists(one: Filter) -> list[str]:
+    """The rules as lines of FRR and NX-OS. A list of IPv6 has the name of that of IPv4."""
+    return [
+        f"{word} prefix-list {one.name} seq {number} {rule}"
+        for version, word in ((4, "ip"), (6, "ipv6"))
+        for number, rule in filter_rules(one, version)
     ]
 
 

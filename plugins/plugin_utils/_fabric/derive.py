@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
-from .._site.ipam import offset
+from .._site.ipam import address6, offset
 from .._site.model import Network, Server, Site, Switch
 from .cables import Cable, End, cables, of_switch
 from .intent import (
@@ -40,6 +40,7 @@ __all__ = [
     "endpoint_rules",
     "intent",
     "intents",
+    "ipv6",
     "owned",
     "pool_rules",
     "routed_to_servers",
@@ -60,7 +61,8 @@ def server_asn(site: Site, server: Server) -> int | None:
 
 def announcements(site: Site, server: Server) -> tuple[Rule, ...]:
     """What a server may announce: what it owns, and Service addresses of the pools in parts of any size."""
-    return (*owned(site, server), *endpoint_rules(site, server), *pool_rules(site))
+    rules = (*owned(site, server), *endpoint_rules(site, server), *pool_rules(site))
+    return tuple(sorted(rules, key=lambda rule: rule.version))
 
 
 def endpoint_rules(site: Site, server: Server) -> tuple[Rule, ...]:
@@ -81,15 +83,26 @@ def owned(site: Site, server: Server) -> tuple[Rule, ...]:
     With an overlay switches know no server's pods; control-plane servers with routed links are the way in to all.
     """
     sdn, leads = site.cluster.sdn, "control_plane" in server.roles
-    pods = (_rule(server.pod_cidr),) if not sdn.hidden else (_rule(sdn.pods),) if leads else ()
+    pods = server.pod_cidrs if not sdn.hidden else sdn.pod_networks if leads else ()
     if not routed_to_servers(site, server):
-        return () if sdn.hidden else pods
-    return (_rule(server.addresses["node"]), *pods, *((_rule(sdn.services),) if leads else ()))
+        return () if sdn.hidden else _rules(pods)
+    own = (server.addresses["node"], address6(site.networks["node"], server.addresses["node"]))
+    return _rules((*own, *pods, *(sdn.service_networks if leads else ())))
 
 
 def routed_to_servers(site: Site, server: Server) -> bool:
     """Each port of the server is a link of its own with BGP, in the place of a bond."""
     return site.profiles[server.profile].network.mode == "bgp"
+
+
+def ipv6(site: Site) -> bool:
+    """There are IPv6 routes: of a network, or of pods."""
+    return site.cluster.sdn.ipv6 is not None or any(network.ipv6 for network in site.networks.values())
+
+
+def _rules(prefixes: Iterable[str | None]) -> tuple[Rule, ...]:
+    """One for each, those of IPv4 first."""
+    return tuple(sorted((_rule(prefix) for prefix in prefixes if prefix), key=lambda rule: rule.version))
 
 
 def _rule(prefix: str, longest: int | None = None) -> Rule:
@@ -299,7 +312,10 @@ def _svis(site: Site, switch: Switch) -> tuple[Svi, ...]:
         network = site.networks[name]
         if network.vlan is None:
             raise FabricError(f"{switch.name} has an address in networks.{name}, which has no vlan")
-        found.append(Svi(network.vlan, f"{address}/{netaddr.IPNetwork(network.cidr).prefixlen}", network.mtu))
+        own, own6 = f"{address}/{netaddr.IPNetwork(network.cidr).prefixlen}", address6(network, address)
+        if network.ipv6 is not None:
+            own6 = f"{own6}/{netaddr.IPNetwork(network.ipv6.cidr).prefixlen}"
+        found.append(Svi(network.vlan, own, network.mtu, own6))
     return tuple(sorted(found, key=lambda svi: svi.vlan))
 
 
@@ -309,6 +325,7 @@ def _bgp(site: Site, switch: Switch, every: tuple[Cable, ...]) -> Bgp | None:
     neighbors: dict[str, Neighbor] = {}
     filters: dict[str, Filter] = {}
     networks = {f"{switch.loopback}/32", *(str(netaddr.IPNetwork(site.networks[n].cidr)) for n in switch.addresses)}
+    networks |= {six.cidr for name in switch.addresses if (six := site.networks[name].ipv6)}
     for own, other, kind in of_switch(every, switch.name):
         if kind == "link" and _routed(site, switch, other.device):
             peer = _link_address(site, every, other) or own
@@ -330,4 +347,5 @@ def _bgp(site: Site, switch: Switch, every: tuple[Cable, ...]) -> Bgp | None:
         filters=tuple(filters[name] for name in sorted(filters, key=natural)),
         bfd_interval=site.fabric.bfd_interval,
         bfd_multiplier=site.fabric.bfd_multiplier,
+        ipv6=ipv6(site),
     )

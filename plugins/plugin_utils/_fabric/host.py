@@ -12,11 +12,11 @@ from __future__ import annotations
 from .._site import balancer
 from .._site.model import Server, Site
 from .cables import cables
-from .config import Block, filter_rules
-from .derive import announcements, endpoint_rules, intents, owned, pool_rules, routed_to_servers, server_asn
+from .config import Block, filter_rules, prefix_lists
+from .derive import announcements, endpoint_rules, intents, ipv6, owned, pool_rules, routed_to_servers, server_asn
 from .intent import MARK, FabricError, Filter, Intent
 from .linux import bfd_profile
-from .overlay import add_pods, add_sessions, add_what_is_told, only_overlay
+from .overlay import add_pods, add_pods6, add_sessions, add_what_is_told, only_overlay
 
 __all__ = ["frr_config"]
 
@@ -43,7 +43,7 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
         raise FabricError(f"{server.name} has no switch to speak BGP with: fabric.server_asn, cables, a switch's asn")
     out = Block()
     rules = Filter(_OWN, announcements(site, server))
-    out(*(f"ip prefix-list {_OWN} seq {number} {rule}" for number, rule in filter_rules(rules)))
+    out(*prefix_lists(rules))
     endpoint = endpoint_rules(site, server)
     if endpoint:
         rules = Filter(_ENDPOINT, endpoint)
@@ -51,6 +51,7 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
         out.under(f"route-map {_ENDPOINT} permit 10", "exit")(f"match ip address prefix-list {_ENDPOINT}")
     if overlay:
         add_what_is_told(out, server)
+    mine = owned(site, server)
     speaker = site.cluster.load_balancer is not None
     if speaker:
         _what_the_speaker_may(out, site)
@@ -60,7 +61,8 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     bgp(f"bgp router-id {server.addresses['node']}", "no bgp ebgp-requires-policy")
     bgp("bgp bestpath as-path multipath-relax")
     # Services have no route that could be looked for: kube-proxy answers for them.
-    bgp("no bgp network import-check" if len(owned(site, server)) > 2 else "")
+    services = {rule.prefix for rule in mine} & set(site.cluster.sdn.service_networks)
+    bgp("no bgp network import-check" if services else "")
     bgp(f"neighbor {_SWITCHES} peer-group", f"neighbor {_SWITCHES} bfd", f"neighbor {_SWITCHES} bfd profile {MARK}")
     for peer, number in peers:
         if routed_to_servers(site, server):
@@ -72,7 +74,7 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     if overlay:
         add_sessions(bgp, site, server, hops=_HOPS)
     family = bgp.under("address-family ipv4 unicast", "exit-address-family")
-    family(*(f"network {rule.prefix}" for rule in owned(site, server)))
+    family(*(f"network {rule.prefix}" for rule in mine if rule.version == 4))
     # It is there while the API server is ready: see _endpoint.
     family(f"redistribute connected route-map {_ENDPOINT}" if endpoint else "")
     family(f"neighbor {_SWITCHES} prefix-list {_OWN} out")
@@ -81,6 +83,13 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     family("maximum-paths 64")
     if overlay:
         add_pods(family, server)
+    if ipv6(site):
+        family = bgp.under("address-family ipv6 unicast", "exit-address-family")
+        family(*(f"network {rule.prefix}" for rule in mine if rule.version == 6))
+        family(f"neighbor {_SWITCHES} activate", f"neighbor {_SWITCHES} prefix-list {_OWN} out")
+        family("maximum-paths 64")
+        if overlay:
+            add_pods6(family, server)
     return str(out)
 
 

@@ -91,6 +91,8 @@ class Svi:
     address: str
     """With prefix length."""
     mtu: int
+    address6: str | None = None
+    """IPv6, with prefix length."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,20 @@ class Rule:
     prefix: str
     longest: int
 
+    @property
+    def version(self) -> int:
+        """Of IP: 4 or 6."""
+        return 6 if ":" in self.prefix else 4
+
 
 @dataclass(frozen=True)
 class Filter:
     name: str
     rules: tuple[Rule, ...]
+    """Those of IPv4 first."""
+
+    def of(self, version: int) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self.rules if rule.version == version)
 
 
 @dataclass(frozen=True)
@@ -121,12 +132,14 @@ class Bgp:
     asn: int
     router_id: str
     networks: tuple[str, ...]
-    """Prefixes that the switch itself announces."""
+    """Prefixes that the switch itself announces, of both families."""
     neighbors: tuple[Neighbor, ...]
     filters: tuple[Filter, ...]
     bfd_interval: int
     """Milliseconds."""
     bfd_multiplier: int
+    ipv6: bool = False
+    """Its sessions carry IPv6 routes too."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from ...module_utils._switch_lines import FRR, OVS, paths
-from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
+from .config import LINKS, SERVERS, Block, Config, Tree, group_of, prefix_lists, rule_of
 from .intent import MARK, Bgp, FabricError, Filter, Intent, Lag, Neighbor, Port, Svi, Vlan, natural
 
 __all__ = ["LINES", "TABLES", "bfd_profile", "parse", "render"]
@@ -72,7 +72,9 @@ def _frr(intent: Intent) -> str:
         out.under("interface lo", "exit")(f"ip address {intent.loopback}/32")
     for svi in intent.svis:
         out.under(f"interface vlan{svi.vlan}", "exit")(
-            f"description {MARK} vlan {svi.vlan}", f"ip address {svi.address}"
+            f"description {MARK} vlan {svi.vlan}",
+            f"ip address {svi.address}",
+            f"ipv6 address {svi.address6}" if svi.address6 else "",
         )
     for port in intent.ports:
         if port.routed:
@@ -85,7 +87,7 @@ def _frr(intent: Intent) -> str:
     if bgp is None:
         return str(out)
     for one in bgp.filters:
-        out(*(f"ip prefix-list {one.name} seq {number} {rule}" for number, rule in filter_rules(one)))
+        out(*prefix_lists(one))
     if guests:
         # A path that a server or another switch announces is better, here and everywhere.
         out.under(f"route-map {_GUESTS} permit 10", "exit")(
@@ -119,8 +121,17 @@ def _bgp(out: Block, bgp: Bgp, guests: bool) -> None:
         if not _is_port(neighbor.peer):
             out(f"neighbor {neighbor.peer} peer-group {group_of(neighbor)}")
     family = out.under("address-family ipv4 unicast", "exit-address-family")
-    family(*(f"network {network}" for network in bgp.networks))
+    family(*(f"network {network}" for network in bgp.networks if ":" not in network))
     family(f"redistribute static route-map {_GUESTS}" if guests else "")
+    _accept(family, bgp)
+    if bgp.ipv6:
+        family = out.under("address-family ipv6 unicast", "exit-address-family")
+        family(*(f"network {network}" for network in bgp.networks if ":" in network))
+        family(f"neighbor {LINKS} activate", f"neighbor {SERVERS} activate")
+        _accept(family, bgp)
+
+
+def _accept(family: Block, bgp: Bgp) -> None:
     for neighbor in bgp.neighbors:
         family(f"neighbor {neighbor.peer} prefix-list {neighbor.accept} in" if neighbor.accept else "")
     family("maximum-paths 64")
@@ -137,8 +148,9 @@ def parse(name: str, config: Config) -> Intent:
     for port, entry in tables.get("PORT", {}).items():
         vlans = _parse_vlans(entry)
         if entry.get("type") == "internal":
-            address = tree.at(f"interface {port}").one("ip address ")
-            svis.append(Svi(entry["tag"], address or "", entry["mtu"]))
+            lines = tree.at(f"interface {port}")
+            address, address6 = lines.one("ip address "), lines.one("ipv6 address ")
+            svis.append(Svi(entry["tag"], address or "", entry["mtu"], address6))
         elif "members" in entry:
             lags.append(Lag(int(port[3:]), entry["description"], entry["mtu"], *vlans))
         else:
@@ -172,20 +184,22 @@ def _parse_bgp(tree: Tree) -> Bgp | None:
     if not found:
         return None
     asn, bgp = found[0]
-    family = bgp.at("address-family ipv4 unicast")
+    families = [bgp.at(f"address-family ipv{version} unicast") for version in (4, 6)]
+    family = families[0]
     accept = {rest.split()[0]: rest.split()[2] for rest, _below in family.all("neighbor ") if " prefix-list " in rest}
     peers = {rest.split()[0]: int(rest.split()[2]) for rest, _below in bgp.all("neighbor ") if " remote-as " in rest}
     filters: dict[str, list[Any]] = {}
-    for rest, _tree in tree.all("ip prefix-list "):
+    for rest, _tree in [*tree.all("ip prefix-list "), *tree.all("ipv6 prefix-list ")]:
         one, _seq, _number, rule = rest.split(" ", 3)
         filters.setdefault(one, []).append(rule_of(rule))
     profile = tree.at("bfd").at(f"profile {MARK}")
     return Bgp(
         asn=int(asn),
         router_id=bgp.one("bgp router-id ") or "",
-        networks=tuple(rest for rest, _tree in family.all("network ")),
+        networks=tuple(sorted((rest for part in families for rest, _tree in part.all("network ")), key=natural)),
         neighbors=tuple(Neighbor(peer, peers[peer], accept.get(peer)) for peer in sorted(peers, key=natural)),
         filters=tuple(Filter(one, tuple(filters[one])) for one in sorted(filters, key=natural)),
         bfd_interval=int(profile.one("transmit-interval ") or _BFD_DEFAULTS[0]),
         bfd_multiplier=int(profile.one("detect-multiplier ") or _BFD_DEFAULTS[1]),
+        ipv6="address-family ipv6 unicast" in bgp.children,
     )

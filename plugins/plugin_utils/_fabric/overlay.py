@@ -27,6 +27,7 @@ __all__ = [
     "VNI",
     "VXLAN",
     "add_pods",
+    "add_pods6",
     "add_sessions",
     "add_what_is_told",
     "host_address",
@@ -41,7 +42,7 @@ VNI, PORT = 4097, 4789
 OVERLAY_HEADERS = 50
 # Of the first address of the node network, where the model has no AS numbers of servers: for private use (RFC 6996).
 _FIRST_ASN = 4200000000
-_NODES, _PODS = f"{MARK}-NODES", f"{MARK}-PODS"
+_NODES, _PODS, _PODS6 = f"{MARK}-NODES", f"{MARK}-PODS", f"{MARK}-PODS6"
 
 
 def pod_mtu(site: Site) -> int:
@@ -49,9 +50,9 @@ def pod_mtu(site: Site) -> int:
     return site.networks["node"].mtu - (OVERLAY_HEADERS if site.cluster.sdn.overlay else 0)
 
 
-def host_address(server: Server) -> str:
-    """Of the server among the pods, and their gateway: so what answers the server comes by the overlay too."""
-    return str(ipaddress.ip_network(server.pod_cidr)[1])
+def host_address(pod_cidr: str) -> str:
+    """Of the server among its pods, and their gateway: so what answers the server comes by the overlay too."""
+    return str(ipaddress.ip_network(pod_cidr)[1])
 
 
 def router_mac(server: Server) -> str:
@@ -74,18 +75,28 @@ def only_overlay(site: Site, server: Server) -> str:
     bgp(f"bgp router-id {server.addresses['node']}", "no bgp ebgp-requires-policy")
     add_sessions(bgp, site, server, hops=1)
     add_pods(bgp.under("address-family ipv4 unicast", "exit-address-family"), server)
+    if server.pod_cidr6:
+        add_pods6(bgp.under("address-family ipv6 unicast", "exit-address-family"), server)
     return str(out)
 
 
 def add_what_is_told(out: Block, server: Server) -> None:
     """To the lines outside of C(router bgp): its own range and nothing else, whatever it hears from elsewhere."""
     out(f"vni {VNI}", f"ip prefix-list {_PODS} seq 5 permit {server.pod_cidr}")
+    if server.pod_cidr6:
+        out(f"ipv6 prefix-list {_PODS} seq 5 permit {server.pod_cidr6}")
+        out.under(f"route-map {_PODS6} permit 10", "exit")(f"match ipv6 address prefix-list {_PODS}")
     out.under(f"route-map {_PODS} permit 10", "exit")(f"match ip address prefix-list {_PODS}")
 
 
 def add_pods(family: Block, server: Server) -> None:
     """To C(address-family ipv4 unicast): from there EVPN takes the range, and nobody else gets it."""
     family(f"network {server.pod_cidr}", f"no neighbor {_NODES} activate")
+
+
+def add_pods6(family: Block, server: Server) -> None:
+    """To C(address-family ipv6 unicast), where no neighbor is active by itself."""
+    family(f"network {server.pod_cidr6}" if server.pod_cidr6 else "")
 
 
 def add_sessions(bgp: Block, site: Site, server: Server, hops: int) -> None:
@@ -104,3 +115,4 @@ def add_sessions(bgp: Block, site: Site, server: Server, hops: int) -> None:
     family = bgp.under("address-family l2vpn evpn", "exit-address-family")
     # What is passed on keeps its next hop in this family.
     family(f"neighbor {_NODES} activate", "advertise-all-vni", f"advertise ipv4 unicast route-map {_PODS}")
+    family(f"advertise ipv6 unicast route-map {_PODS6}" if site.cluster.sdn.ipv6 else "")

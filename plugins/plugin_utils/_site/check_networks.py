@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
@@ -18,6 +19,11 @@ from .ipam import PodRangeError, hosts, pod_range
 from .shape import nearest
 
 __all__ = ["check_networks", "read_network"]
+
+# Global unicast and unique local (RFC 4291, RFC 4193).
+_USABLE6 = (netaddr.IPNetwork("2000::/3"), netaddr.IPNetwork("fc00::/7"))
+# kubeadm takes no Service range of more than 20 bits, nor one of less than ten addresses, of which DNS has the tenth.
+_SERVICES6 = (108, 124)
 
 
 def check_networks(draft: Draft) -> None:
@@ -28,7 +34,9 @@ def check_networks(draft: Draft) -> None:
         _server_addresses(draft, entry)
     _switch_addresses(draft)
     _used_twice(draft)
+    _gateways6(draft)
     _pod_ranges(draft)
+    _dual_stack(draft)
     _discover(draft)
 
 
@@ -42,6 +50,13 @@ def _read_networks(draft: Draft) -> None:
             path = f"networks.{name}.gateway"
             if _inside(draft, raw["gateway"], network, path, f"networks.{name}"):
                 draft.claims.append(Claim(raw["gateway"], path, f"the gateway of {name}"))
+        six = read_network(draft, (raw.get("ipv6") or {}).get("cidr"), f"networks.{name}.ipv6.cidr")
+        if six is not None:
+            draft.networks6[name] = six
+            longest = 128 - (32 - network.prefixlen)
+            if six.prefixlen > longest:
+                message = f"{six} has fewer addresses than networks.{name} ({network}), whose places it has"
+                draft.problem(f"networks.{name}.ipv6.cidr", message, f"a /{longest} or larger, for example a /64")
 
 
 def read_network(draft: Draft, text: str | None, path: str) -> netaddr.IPNetwork | None:
@@ -51,6 +66,8 @@ def read_network(draft: Draft, text: str | None, path: str) -> netaddr.IPNetwork
     network = netaddr.IPNetwork(text)
     if network.ip != network.network:
         draft.problem(path, f"{text} is an address inside a network", f"write the network: {network.cidr}")
+    if network.version == 6 and not any(network.cidr in usable for usable in _USABLE6):
+        draft.problem(path, f"{text} is none of global or unique local addresses", "in 2000::/3 or fc00::/7")
     return network.cidr
 
 
@@ -83,9 +100,11 @@ def _inside(draft: Draft, address: str, network: netaddr.IPNetwork, path: str, w
 
 def _overlaps(draft: Draft) -> None:
     all_networks = [(f"networks.{name}.cidr", network) for name, network in draft.networks.items()]
-    for name in ("pods", "services"):
-        path = f"cluster.sdn.{name}"
-        network = read_network(draft, draft.part("cluster", "sdn").get(name), path)
+    all_networks += [(f"networks.{name}.ipv6.cidr", network) for name, network in draft.networks6.items()]
+    for keys in (("pods",), ("services",), ("ipv6", "pods"), ("ipv6", "services")):
+        path = ".".join(("cluster", "sdn", *keys))
+        text = draft.part("cluster", "sdn", *keys) or None
+        network = read_network(draft, text, path)
         if network is not None:
             all_networks.append((path, network))
     for (path, network), (other_path, other) in combinations(all_networks, 2):
@@ -187,11 +206,56 @@ def _used_twice(draft: Draft) -> None:
         draft.problem(path, message, f"see {earlier_path}; each address once")
 
 
+def _gateways6(draft: Draft) -> None:
+    """An IPv6 gateway is link-local, or in its network and of nobody else there."""
+    for name, network in draft.networks6.items():
+        text = draft.part("networks", name, "ipv6").get("gateway")
+        if not text:
+            continue
+        path, gateway = f"networks.{name}.ipv6.gateway", netaddr.IPAddress(text)
+        if gateway in netaddr.IPNetwork("fe80::/10"):
+            continue
+        if gateway not in network or int(gateway) == network.first:
+            draft.problem(path, f"{text} is no address of networks.{name}.ipv6 ({network})", "or a link-local one")
+            continue
+        four, place = draft.networks[name], int(gateway) - network.first
+        taken = str(netaddr.IPAddress(four.first + place)) if place < four.size else ""
+        if taken and taken != draft.part("networks", name).get("gateway"):
+            for claim in (claim for claim in draft.claims if claim.address == taken):
+                message = f"{text} is the IPv6 address of {claim.owner}, who has the same place ({taken})"
+                draft.problem(path, message, "another one")
+
+
+def _dual_stack(draft: Draft) -> None:
+    """What IPv6 of pods and Services needs beside its own ranges."""
+    six = draft.part("cluster", "sdn", "ipv6")
+    if not six:
+        return
+    if "node" in draft.networks and not draft.part("networks", "node").get("ipv6"):
+        told = [path for path in draft.told if path.startswith("networks.node.ipv6")]
+        if not told:
+            hint = "servers of a cluster with IPv6 have IPv6 addresses, for example ipv6: {cidr: 2001:db8:1::/64}"
+            draft.problem("networks.node.ipv6", "missing", hint)
+    if six.get("services"):
+        length, (least, most) = netaddr.IPNetwork(six["services"]).prefixlen, _SERVICES6
+        if not least <= length <= most:
+            message = f"kubeadm takes no Service range of the size /{length}"
+            draft.problem("cluster.sdn.ipv6.services", message, f"from /{least} to /{most}, for example a /112")
+    if draft.part("fabric").get("links"):
+        message = "with IPv6 BGP between switches is unnumbered: these links have IPv4 addresses only"
+        draft.problem("fabric.links", message, "leave it out")
+
+
 def _pod_ranges(draft: Draft) -> None:
-    sdn, node = draft.part("cluster", "sdn"), draft.networks.get("node")
+    for keys, default in (((), 24), (("ipv6",), 64)):
+        _pod_ranges_of(draft, draft.part("cluster", "sdn", *keys), ".".join(("cluster.sdn", *keys, "pods")), default)
+
+
+def _pod_ranges_of(draft: Draft, sdn: dict[str, Any], path: str, default: int) -> None:
+    node = draft.networks.get("node")
     if not sdn.get("pods") or node is None:
         return
-    pods, prefix = str(netaddr.IPNetwork(sdn["pods"]).cidr), sdn.get("node_prefix", 24)
+    pods, prefix = str(netaddr.IPNetwork(sdn["pods"]).cidr), sdn.get("node_prefix", default)
     ours = [netaddr.IPAddress(claim.address) for claim in draft.claims if claim.path.endswith(".addresses.node")]
     inside = [address for address in ours if address in node]
     if not inside:
@@ -200,4 +264,4 @@ def _pod_ranges(draft: Draft) -> None:
         # The server furthest from the start of the node network needs the range furthest out.
         pod_range(str(max(inside)), str(node), pods, prefix)
     except PodRangeError as error:
-        draft.problem("cluster.sdn.pods", error.message, error.hint)
+        draft.problem(path, error.message, error.hint)

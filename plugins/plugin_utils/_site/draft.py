@@ -67,6 +67,7 @@ class Draft:
     """Paths of the values that were taken out because of their shape."""
     problems: list[Problem] = field(default_factory=list)
     networks: dict[str, netaddr.IPNetwork] = field(default_factory=dict)
+    networks6: dict[str, netaddr.IPNetwork] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
-__all__ = ["PodRangeError", "hosts", "offset", "pod_range"]
+from .model import Network
+
+__all__ = ["PodRangeError", "address6", "hosts", "offset", "pod_range"]
 
 
 class PodRangeError(ValueError):
@@ -37,8 +39,16 @@ def offset(address: netaddr.IPAddress, network: netaddr.IPNetwork) -> int:
     return int(address) - network.first
 
 
+def address6(network: Network, address: str) -> str | None:
+    """The IPv6 address of whoever has this IPv4 address: the same place in the network. None: it has no IPv6."""
+    if network.ipv6 is None:
+        return None
+    place = offset(netaddr.IPAddress(address), netaddr.IPNetwork(network.cidr))
+    return str(netaddr.IPAddress(netaddr.IPNetwork(network.ipv6.cidr).first + place, 6))
+
+
 def pod_range(address: str, node_cidr: str, pods_cidr: str, prefix: int) -> str:
-    """The pod range of the server with this node address.
+    """The pod range, of either family, of the server with this node address.
 
     It depends on nothing but the server's own address, so adding or removing servers moves no range of another.
     """
@@ -55,15 +65,16 @@ def pod_range(address: str, node_cidr: str, pods_cidr: str, prefix: int) -> str:
         raise PodRangeError(
             f"{pods} has {have} ranges of /{prefix}, and the server at {address} needs number {number} "
             f"(its place in {node})",
-            _larger(prefix - bits, pods.prefixlen + bits),
+            _larger(prefix - bits, pods.prefixlen + bits, 28 if pods.version == 4 else 124),
         )
-    return str(netaddr.IPNetwork((pods.first + number * 2 ** (32 - prefix), prefix)))
+    width = 32 if pods.version == 4 else 128
+    return str(netaddr.IPNetwork((pods.first + number * 2 ** (width - prefix), prefix), version=pods.version))
 
 
-def _larger(pods_prefix: int, node_prefix: int) -> str:
+def _larger(pods_prefix: int, node_prefix: int, longest: int) -> str:
     choices = []
     if pods_prefix >= 1:
         choices.append(f"a pod network of /{pods_prefix} or larger")
-    if node_prefix <= 28:
+    if node_prefix <= longest:
         choices.append(f"a node_prefix of {node_prefix} or more")
     return ", or ".join(choices) or "node addresses nearer to the start of the node network"

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from .ipam import address6
 from .kubelet import kubelet_config
 from .model import Server, Site
 
@@ -54,7 +55,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             "apiVersion": _API,
             "kind": "InitConfiguration",
             "localAPIEndpoint": {"advertiseAddress": server.addresses["node"], "bindPort": API_PORT},
-            "nodeRegistration": _registration(server),
+            "nodeRegistration": _registration(site, server),
             "timeouts": _TIMEOUTS,
             # The control host applies cluster DNS: see _drivers/cluster_dns.py.
             "skipPhases": ["addon/coredns", *([] if proxied else ["addon/kube-proxy"])],
@@ -68,7 +69,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
             # Elliptic curve keys: 1 s instead of 11 to 22 s on a slow server, and safe.
             "encryptionAlgorithm": "ECDSA-P256",
             "controlPlaneEndpoint": f"{cluster.endpoint}:{API_PORT}",
-            "networking": {"podSubnet": cluster.sdn.pods, "serviceSubnet": cluster.sdn.services},
+            "networking": {"podSubnet": _pods(site), "serviceSubnet": ",".join(cluster.sdn.service_networks)},
             "dns": {"imageTag": images["coredns"]} if "coredns" in images else {},
             "etcd": {
                 "local": {
@@ -98,8 +99,12 @@ def _proxy_config(site: Site) -> dict[str, Any]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
-        "clusterCIDR": site.cluster.sdn.pods,
+        "clusterCIDR": _pods(site),
     }
+
+
+def _pods(site: Site) -> str:
+    return ",".join(site.cluster.sdn.pod_networks)
 
 
 def patches(site: Site) -> dict[str, str]:
@@ -128,19 +133,22 @@ def join_config(site: Site, server: Server, token: str) -> str:
             "file": {"kubeConfigPath": "/etc/kubernetes/kiban/discovery.yaml"},
             "tlsBootstrapToken": token,
         },
-        "nodeRegistration": _registration(server),
+        "nodeRegistration": _registration(site, server),
         "timeouts": _TIMEOUTS,
         **({"patches": {"directory": _PATCHES}} if join_patches(site) else {}),
     }
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def _registration(server: Server) -> dict[str, Any]:
+def _registration(site: Site, server: Server) -> dict[str, Any]:
+    own = server.addresses["node"]
+    # The first one is that of the API server and etcd; with both, the node has both addresses.
+    six = address6(site.networks["node"], own) if site.cluster.sdn.ipv6 else None
     registration: dict[str, Any] = {
         "name": server.name,
         "criSocket": "unix:///run/containerd/containerd.sock",
         "imagePullPolicy": "IfNotPresent",
-        "kubeletExtraArgs": _arguments({"node-ip": server.addresses["node"]}),
+        "kubeletExtraArgs": _arguments({"node-ip": f"{own},{six}" if six else own}),
     }
     if server.taints:
         registration["taints"] = [dict(taint) for taint in server.taints]

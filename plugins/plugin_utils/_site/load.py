@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
+
+import netaddr  # type: ignore[import-untyped, unused-ignore]
 
 from .check_fabric import check_fabric
 from .check_limits import check_limits
@@ -19,7 +22,7 @@ from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
 from .check_storage import check_storage
 from .draft import Draft, Entry, addresses_of, cables_of, read_entries
-from .ipam import pod_range
+from .ipam import address6, pod_range
 from .model import (
     Bmc,
     Bond,
@@ -30,12 +33,14 @@ from .model import (
     FirmwareBaseline,
     Limits,
     Network,
+    Network6,
     Pool,
     Problem,
     Profile,
     Rack,
     RaidVolume,
     Sdn,
+    Sdn6,
     Sds,
     Server,
     Site,
@@ -125,9 +130,9 @@ def _names(data: Any, key: str) -> frozenset[str]:
 
 
 def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
-    networks = {name: Network(name=name, **raw) for name, raw in data["networks"].items()}
+    networks = {name: _network(name, raw) for name, raw in data["networks"].items()}
     deploy = data["deploy"]
-    sdn = Sdn(**data["cluster"]["sdn"])
+    sdn = _sdn(data["cluster"]["sdn"])
     draft = Draft(data, frozenset(), frozenset())
     read_entries(draft)
     servers = tuple(
@@ -152,6 +157,30 @@ def _build(data: dict[str, Any], resolve_path: Callable[[str], str]) -> Site:
         servers=servers,
         cluster=_cluster(data["cluster"], sdn, servers),
     )
+
+
+def _network(name: str, raw: dict[str, Any]) -> Network:
+    six = raw["ipv6"]
+    if six is None:
+        return Network(name=name, **raw)
+    gateway = str(netaddr.IPAddress(six["gateway"])) if six["gateway"] else None
+    found = Network(**{**raw, "name": name, "ipv6": Network6(_written(six["cidr"]), gateway)})
+    if gateway is None and found.gateway:
+        # Here, so that everybody reads it in one place.
+        found = replace(found, ipv6=Network6(_written(six["cidr"]), address6(found, found.gateway)))
+    return found
+
+
+def _sdn(raw: dict[str, Any]) -> Sdn:
+    six = raw["ipv6"]
+    if six is None:
+        return Sdn(**raw)
+    return Sdn(**{**raw, "ipv6": Sdn6(_written(six["pods"]), _written(six["services"]), six["node_prefix"])})
+
+
+def _written(prefix: str) -> str:
+    """As everybody else writes an IPv6 network (RFC 5952)."""
+    return str(netaddr.IPNetwork(prefix))
 
 
 def _profile(name: str, raw: dict[str, Any]) -> Profile:
@@ -217,6 +246,7 @@ def _servers(
             addresses=own,
             cables={port: counted[place] for port, counted in cables.items()},
             pod_cidr=pod_range(own["node"], node.cidr, sdn.pods, sdn.node_prefix),
+            pod_cidr6=pod_range(own["node"], node.cidr, sdn.ipv6.pods, sdn.ipv6.node_prefix) if sdn.ipv6 else None,
             labels=raw["labels"],
             taints=tuple(raw["taints"]),
             wipe=tuple(raw["wipe"]),

@@ -22,12 +22,14 @@ __all__ = [
     "Fabric",
     "Limits",
     "Network",
+    "Network6",
     "Pool",
     "Problem",
     "Profile",
     "Rack",
     "RaidVolume",
     "Sdn",
+    "Sdn6",
     "Sds",
     "Server",
     "Site",
@@ -58,6 +60,14 @@ class SiteError(ValueError):
 
 
 @dataclass(frozen=True)
+class Network6:
+    """IPv6 addresses of a network. See C(ipam.address6) for which one is whose."""
+
+    cidr: str
+    gateway: str | None
+
+
+@dataclass(frozen=True)
 class Network:
     name: str
     cidr: str
@@ -65,6 +75,7 @@ class Network:
     vlan: int | None
     untagged: bool
     mtu: int
+    ipv6: Network6 | None = None
 
     @property
     def tag(self) -> int | None:
@@ -236,6 +247,19 @@ class Server:
     taints: tuple[Mapping[str, str], ...]
     wipe: tuple[str, ...]
     reinstall: str | None
+    pod_cidr6: str | None = None
+
+    @property
+    def pod_cidrs(self) -> tuple[str, ...]:
+        """Its pod ranges: of IPv4, and of IPv6 where pods have it."""
+        return (self.pod_cidr, *((self.pod_cidr6,) if self.pod_cidr6 else ()))
+
+
+@dataclass(frozen=True)
+class Sdn6:
+    pods: str
+    services: str
+    node_prefix: int
 
 
 @dataclass(frozen=True)
@@ -250,6 +274,15 @@ class Sdn:
     """C(vxlan), or none: the fabric knows where pods are, unless the driver has an overlay of its own."""
     masquerade: bool | None
     """Outside, pods are seen with their server's address. None: with an overlay they are, without one they are not."""
+    ipv6: Sdn6 | None = None
+
+    @property
+    def pod_networks(self) -> tuple[str, ...]:
+        return (self.pods, *((self.ipv6.pods,) if self.ipv6 else ()))
+
+    @property
+    def service_networks(self) -> tuple[str, ...]:
+        return (self.services, *((self.ipv6.services,) if self.ipv6 else ()))
 
     @property
     def hidden(self) -> bool:

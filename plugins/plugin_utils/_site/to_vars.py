@@ -53,7 +53,13 @@ def site_vars(site: Site) -> dict[str, Any]:
 def server_vars(site: Site, server: Server) -> dict[str, Any]:
     """Everything about one server, with its profile and its pod range."""
     profile = {"name": server.profile, **_profile(site.profiles[server.profile])}
-    return {**_server(server), "rack": server.rack, "profile": profile, "pod_cidr": server.pod_cidr}
+    return {
+        **_server(server),
+        "rack": server.rack,
+        "profile": profile,
+        "pod_cidr": server.pod_cidr,
+        "pod_cidr6": server.pod_cidr6,
+    }
 
 
 def switch_vars(switch: Switch) -> dict[str, Any]:

@@ -119,6 +119,18 @@ def with_overlay(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def with_ipv6(data: dict[str, Any]) -> dict[str, Any]:
+    """The same site with IPv6 addresses of servers, pods and Services."""
+    data = copy.deepcopy(data)
+    for number, (name, network) in enumerate(sorted(data["networks"].items())):
+        if name != "bmc":
+            network["ipv6"] = {"cidr": f"2001:db8:{number:x}::/64"}
+    data["cluster"]["sdn"]["ipv6"] = {"pods": "fd00:10:244::/48", "services": "fd00:10:96::/112"}
+    if "fabric" in data:
+        data["fabric"].pop("links", None)
+    return data
+
+
 def lab_with_two_control_planes(checkout: Path, name: str, **cluster: Any) -> Site:
     """A lab with a server more, cp2, which a site file can't make a second control plane of yet."""
     data: dict[str, Any] = yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text())

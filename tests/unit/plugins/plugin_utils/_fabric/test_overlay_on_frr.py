@@ -9,54 +9,38 @@ Once on a segment whose switch knows no pods, once on two switches and a spine w
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.masquerade import RULES, masquerade_files
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import networkd_files, router_files
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.cables import cables
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import BRIDGE, host_address, pod_mtu
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import router_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import Host, missing_networkd
-from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
-    FRR_DAEMONS,
-    PATH,
-    Bench,
-    Router,
-    Space,
-    eventually,
-    missing,
+from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import missing_networkd
+from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
+    NFT,
+    NODES,
+    fabric_of,
+    knows,
+    pings,
+    pod,
+    segment_of,
+    settled,
+    ways,
 )
+from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import eventually, missing
 
 WHY = missing("ethtool") or missing_networkd()
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
-
-NODES = ("cp1", "node1", "node2")
-NFT = shutil.which("nft", path=os.environ.get("PATH", "") + ":" + PATH)
-
-
-class Node(Router, Host):
-    """A server: systemd-networkd and FRR, perhaps of another version than that of switches."""
-
-    frr = os.environ.get("KIBAN_FRR", FRR_DAEMONS)
 
 
 def overlaid(checkout: Path, name: str) -> Site:
@@ -70,128 +54,16 @@ def address(site: Site, name: str) -> str:
     return site.server(name).addresses["node"]
 
 
-def pod(site: Site, name: str) -> str:
-    return re.sub(r"0/24$", "5", site.server(name).pod_cidr)
-
-
-def install(bench: Bench, site: Site, name: str) -> None:
-    """What a server is after its installation; its ports are there already. One pod, with a link as C(ptp) makes it."""
-    node, server = bench.spaces[name], site.server(name)
-    assert isinstance(node, Node)
-    for path, content in networkd_files(site, server).items():
-        # This kernel may have no bonds: a port has the bond's name.
-        if "10-bond0" not in path and "members" not in path:
-            node.run("mkdir", "-p", str(Path(path).parent))
-            node.run("sh", "-c", f"cat > {path} <<'EOF'\n{content}EOF")
-    node.run("systemctl", "restart", "systemd-networkd.service")
-    inside = bench.add(Space, f"{name}-pod")
-    bench.wire(name, "vpod", f"{name}-pod", "eth0")
-    gateway = host_address(server)
-    for where, what in ((node, "vpod"), (inside, "eth0")):
-        where.run("ip", "link", "set", what, "mtu", pod_mtu(site))
-    node.run("ip", "address", "add", f"{gateway}/32", "dev", "vpod")
-    node.run("ip", "route", "add", f"{pod(site, name)}/32", "dev", "vpod")
-    inside.run("ip", "address", "add", f"{pod(site, name)}/32", "dev", "eth0")
-    inside.run("ip", "route", "add", gateway, "dev", "eth0")
-    inside.run("ip", "route", "add", "default", "via", gateway, "src", pod(site, name))
-    frr = router_files(site, server)
-    node.configure(frr["/etc/frr/frr.conf"].split("\n", 2)[2])
-    if NFT:
-        (node.directory / "pods.nft").write_text(masquerade_files(site, server)[RULES])
-        for _twice in range(2):
-            node.run(NFT, "-f", node.directory / "pods.nft")
-
-
-@contextmanager
-def bench_of(names: Iterable[str], switches: Iterable[str] = ()) -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory(prefix="kfab") as directory:
-        bench = Bench(Path(directory))
-        try:
-            for name in names:
-                bench.add(Node, name)
-            for name in switches:
-                bench.add(Router, name).run("sysctl", "-qw", "net.ipv4.fib_multipath_hash_policy=1")
-            yield bench
-        finally:
-            bench.close()
-
-
 @pytest.fixture(scope="class")
 def segment(checkout: Path) -> Iterator[SimpleNamespace]:
-    site = overlaid(checkout, "lab-overlay")
-    with bench_of(NODES) as bench:
-        switch = bench.add(Space, "switch")
-        switch.run("ip", "link", "add", "br0", "type", "bridge")
-        switch.run("ip", "link", "set", "br0", "up")
-        switch.run("ip", "address", "add", "198.51.100.1/24", "dev", "br0")
-        for name in NODES:
-            bench.wire(name, "bond0", "switch", f"w-{name}")
-            switch.run("ip", "link", "set", f"w-{name}", "master", "br0")
-            install(bench, site, name)
-        yield SimpleNamespace(site=site, bench=bench, **bench.spaces)
+    with segment_of(overlaid(checkout, "lab-overlay")) as rack:
+        yield rack
 
 
 @pytest.fixture(scope="class")
 def fabric(checkout: Path) -> Iterator[SimpleNamespace]:
-    site = overlaid(checkout, "lab-fabric")
-    switches = [switch.name for switch in site.switches]
-    with bench_of(NODES, switches) as bench:
-        for cable in cables(site):
-            bench.wire(cable.near.device, cable.near.port, cable.far.device, cable.far.port)
-        for name, intent in intents(site).items():
-            bench.spaces[name].configure(render("linux", intent).text)  # type: ignore[arg-type]
-        for name in NODES:
-            install(bench, site, name)
-        yield SimpleNamespace(site=site, bench=bench, **bench.spaces)
-
-
-def routes(space: Space, prefix: str) -> list[dict[str, Any]]:
-    told = json.loads(space.run("ip", "-json", "route", "show", prefix) or "[]")
-    return [route for route in told if route.get("protocol") == "bgp"]
-
-
-def ways(space: Space, prefix: str) -> int:
-    return sum(len(route.get("nexthops", [0])) for route in routes(space, prefix))
-
-
-def knows(space: Space, prefix: str) -> bool:
-    """The way leads into the overlay."""
-    return [route.get("dev") for route in routes(space, prefix)] == [BRIDGE]
-
-
-def settled(rack: SimpleNamespace) -> None:
-    for name in NODES:
-        for other in NODES:
-            if name != other:
-                space = rack.bench.spaces[name]
-                eventually(lambda s=space, o=other: knows(s, rack.site.server(o).pod_cidr), 60)  # type: ignore[misc]
-
-
-# Echo requests that must not be cut: target, bytes without headers, count. Answered by the kernel of whoever has it.
-_PING = """\
-import os, socket, struct, sys, time
-target, size, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-s.setsockopt(socket.IPPROTO_IP, 10, 2)
-s.settimeout(3)
-for number in range(count):
-    data = struct.pack('!BBHHH', 8, 0, 0, os.getpid() & 65535, number) + b'x' * size
-    words = struct.unpack(f'!{(len(data) + 1) // 2}H', data + b'\\0' * (len(data) % 2))
-    total = sum(words)
-    total = (total & 65535) + (total >> 16)
-    total = (total & 65535) + (total >> 16)
-    s.sendto(data[:2] + struct.pack('!H', ~total & 65535) + data[4:], (target, 0))
-    while True:
-        got = s.recv(65535)[20:]
-        if got[0] == 0 and got[4:8] == data[4:8]:
-            break
-print('answered', len(got) - 8)
-"""
-
-
-def pings(rack: SimpleNamespace, place: str, target: str, size: int = 56, count: int = 2) -> bool:
-    argv = [sys.executable, "-c", _PING, target, size, count]
-    return f"answered {size}" in rack.bench.spaces[place].run(*argv, check=False)
+    with fabric_of(overlaid(checkout, "lab-fabric")) as rack:
+        yield rack
 
 
 # The source of each IPv4 packet that comes by a port of the switch, except for BFD and BGP themselves.

@@ -814,6 +814,7 @@ def test_server_vars() -> None:
         "unit": None,
         "cables": {},
         "pod_cidr": "10.244.22.0/24",
+        "pod_cidr6": None,
         "labels": {"example.net/a": "b"},
         "taints": [{"key": "a", "value": "", "effect": "NoExecute"}],
         "wipe": ["S1"],

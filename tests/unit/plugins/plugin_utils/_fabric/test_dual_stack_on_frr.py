@@ -1,0 +1,136 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pods with IPv4 and IPv6 on servers with the rendered files: in one segment, behind routed links, in an overlay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import router_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import address6
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
+from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import missing_networkd
+from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
+    NFT,
+    NODES,
+    fabric_of,
+    pings,
+    pod,
+    segment_of,
+    settled,
+    ways,
+)
+from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import eventually, missing
+
+WHY = missing("ethtool") or missing_networkd()
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
+
+HEADERS = {4: 28, 6: 48}
+
+
+def dual(checkout: Path, name: str) -> Site:
+    return load_site(with_ipv6(yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text("utf-8"))))
+
+
+def node6(site: Site, name: str) -> str:
+    return str(address6(site.networks["node"], site.server(name).addresses["node"]))
+
+
+@pytest.fixture(scope="class")
+def segment(checkout: Path) -> Iterator[SimpleNamespace]:
+    with segment_of(dual(checkout, "lab")) as rack:
+        yield rack
+
+
+@pytest.fixture(scope="class")
+def overlay(checkout: Path) -> Iterator[SimpleNamespace]:
+    with segment_of(dual(checkout, "lab-overlay")) as rack:
+        yield rack
+
+
+@pytest.fixture(scope="class")
+def fabric(checkout: Path) -> Iterator[SimpleNamespace]:
+    with fabric_of(dual(checkout, "lab-fabric")) as rack:
+        yield rack
+
+
+def reach_each_other(rack: SimpleNamespace) -> None:
+    """Pods of all servers by both families, in the largest packets and no larger ones; and servers reach pods."""
+    for version, headers in HEADERS.items():
+        full = pod_mtu(rack.site) - headers
+        for place, other in (("node1", "node2"), ("node2", "node1"), ("cp1", "node2"), ("node1", "cp1")):
+            target = pod(rack.site, other, version)
+            eventually(lambda p=place, t=target: pings(rack, f"{p}-pod", t, count=1), 30)  # type: ignore[misc]
+            assert pings(rack, f"{place}-pod", target, full)
+            assert pings(rack, place, target)
+        assert not pings(rack, "node1-pod", pod(rack.site, "node2", version), full + 1)
+
+
+def runs_what_its_file_says(rack: SimpleNamespace, name: str) -> None:
+    text = router_files(rack.site, rack.site.server(name))["/etc/frr/frr.conf"].split("\n", 2)[2]
+    running = rack.bench.spaces[name].vtysh("show running-config")
+    assert not not_running(text, running), running
+
+
+class TestSegment:
+    def test_pods_reach_each_other(self, segment: SimpleNamespace) -> None:
+        reach_each_other(segment)
+
+    def test_outside_and_back(self, segment: SimpleNamespace) -> None:
+        gateway = segment.site.networks["node"].ipv6.gateway
+        assert pings(segment, "node1", gateway)
+        way = (segment.site.server("node1").pod_cidr6, "via", node6(segment.site, "node1"))
+        segment.switch.run("ip", "-6", "route", "add", *way)
+        assert pings(segment, "node1-pod", gateway)
+        assert pings(segment, "switch", pod(segment.site, "node1", 6))
+
+
+class TestOverlay:
+    def test_pods_reach_each_other(self, overlay: SimpleNamespace) -> None:
+        settled(overlay)
+        for name in NODES:
+            runs_what_its_file_says(overlay, name)
+        reach_each_other(overlay)
+
+    @pytest.mark.skipif(not NFT, reason="not installed: nft")
+    def test_outside_sees_the_server_and_not_the_pod(self, overlay: SimpleNamespace) -> None:
+        gateway = overlay.site.networks["node"].ipv6.gateway
+        code = (
+            f"import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('{gateway}', 7007));"
+            "s.settimeout(20); print('ready', flush=True); data, peer = s.recvfrom(64);"
+            "s.sendto(data, peer); print(peer[0])"
+        )
+        answers = subprocess.Popen(overlay.switch.argv(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True)
+        assert answers.stdout is not None
+        answers.stdout.readline()
+        asks = (
+            "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(5);"
+            f"s.sendto(b'x', ('{gateway}', 7007)); print(s.recv(64))"
+        )
+        assert "b'x'" in overlay.bench.spaces["node1-pod"].run(sys.executable, "-c", asks)
+        assert answers.stdout.read().strip() == node6(overlay.site, "node1")
+        answers.wait()
+
+
+class TestRoutedLinks:
+    def test_pods_reach_each_other(self, fabric: SimpleNamespace) -> None:
+        for name in NODES:
+            for other in NODES:
+                for pods in fabric.site.server(other).pod_cidrs if name != other else ():
+                    space = fabric.bench.spaces[name]
+                    eventually(lambda s=space, p=pods: ways(s, p) == 2, 60)  # type: ignore[misc]
+        for name in NODES:
+            runs_what_its_file_says(fabric, name)
+        reach_each_other(fabric)
