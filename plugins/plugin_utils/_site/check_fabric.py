@@ -59,6 +59,7 @@ def check_fabric(draft: Draft) -> None:
     _vlans(draft)
     _outside(draft, switches)
     _routed_servers(draft, switches)
+    _ipv6(draft, switches)
     _overlay(draft)
     _cilium(draft)
     _load_balancer(draft, switches)
@@ -210,9 +211,10 @@ def _vlans(draft: Draft) -> None:
 def _outside(draft: Draft, switches: dict[str, _Found]) -> None:
     """Loopbacks, links and pools are in no other network."""
     ranges = [(f"networks.{name}.cidr", network) for name, network in draft.networks.items()]
-    for name in ("pods", "services"):
-        if draft.part("cluster", "sdn").get(name):
-            ranges.append((f"cluster.sdn.{name}", netaddr.IPNetwork(draft.part("cluster", "sdn")[name]).cidr))
+    ranges += [(f"networks.{name}.ipv6.cidr", network) for name, network in draft.networks6.items()]
+    for keys in (("pods",), ("services",), ("ipv6", "pods"), ("ipv6", "services")):
+        if text := draft.part("cluster", "sdn", *keys):
+            ranges.append((".".join(("cluster", "sdn", *keys)), netaddr.IPNetwork(text).cidr))
     mine = []
     if draft.part("fabric").get("links"):
         mine.append(("fabric.links", netaddr.IPNetwork(draft.part("fabric")["links"]).cidr))
@@ -260,6 +262,19 @@ def _routed_servers(draft: Draft, switches: dict[str, _Found]) -> None:
                 draft.problem(
                     entry.key("addresses", name), "a server with network.mode bgp is in the network node only"
                 )
+
+
+def _ipv6(draft: Draft, switches: dict[str, _Found]) -> None:
+    """Which switches are told of IPv6 routes."""
+    if not draft.part("cluster", "sdn", "ipv6") and not draft.networks6:
+        return
+    for found in switches.values():
+        if found.raw.get("asn") and found.raw.get("os") not in (None, "linux"):
+            message = f"IPv6 routes are rendered for switches with os linux only, and {found.raw['name']} routes"
+            draft.problem(f"{found.path}.os", message, "leave out ipv6 under networks and cluster.sdn")
+    if draft.part("fabric").get("links"):
+        message = "with IPv6 BGP between switches is unnumbered: these links have IPv4 addresses only"
+        draft.problem("fabric.links", message, "leave it out")
 
 
 def _overlay(draft: Draft) -> None:

@@ -241,9 +241,6 @@ def _dual_stack(draft: Draft) -> None:
         if not least <= length <= most:
             message = f"kubeadm takes no Service range of the size /{length}"
             draft.problem("cluster.sdn.ipv6.services", message, f"from /{least} to /{most}, for example a /112")
-    if draft.part("fabric").get("links"):
-        message = "with IPv6 BGP between switches is unnumbered: these links have IPv4 addresses only"
-        draft.problem("fabric.links", message, "leave it out")
 
 
 def _pod_ranges(draft: Draft) -> None:

@@ -131,6 +131,23 @@ def with_ipv6(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+@st.composite
+def dual_sites(draw: st.DrawFn) -> dict[str, Any]:
+    """Sites of any shape whose servers, pods and Services have IPv6 too, in networks of any size that is allowed."""
+    data = with_ipv6(draw(sites(systems=("linux",))))
+    for number, network in enumerate(data["networks"].values()):
+        if "ipv6" in network:
+            length = draw(st.integers(48, 128 - (32 - int(network["cidr"].partition("/")[2]))))
+            network["ipv6"]["cidr"] = f"2001:db8:{number + 1:x}::/{length}"
+    pods = draw(st.integers(32, 116))
+    data["cluster"]["sdn"]["ipv6"] = {
+        "pods": f"fd00:1::/{pods}",
+        "node_prefix": draw(st.integers(pods + 8, min(124, pods + 60))),
+        "services": f"fd00:2::/{draw(st.integers(108, 124))}",
+    }
+    return data
+
+
 def lab_with_two_control_planes(checkout: Path, name: str, **cluster: Any) -> Site:
     """A lab with a server more, cp2, which a site file can't make a second control plane of yet."""
     data: dict[str, Any] = yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text())

@@ -32,9 +32,16 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent imp
     Svi,
     Vlan,
 )
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import address6
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, sites, with_os
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    BASE,
+    dual_sites,
+    sites,
+    with_os,
+    with_routed_servers,
+)
 
 POOL = Rule("203.0.113.64/26", 32)
 
@@ -98,23 +105,31 @@ def test_a_bond_over_two_switches_that_are_no_pair_is_refused() -> None:
 
 
 @settings(max_examples=200)
-@given(sites())
-def test_underlay_and_servers_agree(data: dict[str, Any]) -> None:
+@given(st.one_of(sites(), dual_sites()), st.booleans())
+def test_underlay_and_servers_agree(data: dict[str, Any], routed: bool) -> None:
     site = load_site(data)
+    if routed and site.fabric.server_asn and all(switch.os == "linux" for switch in site.switches):
+        site = with_routed_servers(site)
     found = intents(site)
 
     # No AS number and no address twice.
     numbers = [switch.asn for switch in site.switches if switch.asn]
     numbers += [asn for server in site.servers if (asn := server_asn(site, server))]
     assert len(numbers) == len(set(numbers))
+    dual, node = site.cluster.sdn.ipv6 is not None, site.networks["node"]
     addresses = [server.addresses["node"] for server in site.servers]
+    if dual:
+        addresses += [str(address6(node, server.addresses["node"])) for server in site.servers]
+        assert len(addresses) == 2 * len(site.servers)
     for one in found.values():
         addresses += [svi.address.split("/")[0] for svi in one.svis]
-        addresses += [port.address.split("/")[0] for port in one.ports if port.address]
+        addresses += [svi.address6.split("/")[0] for svi in one.svis if svi.address6]
+        addresses += [port.address.split("/")[0] for port in one.ports if port.address and not port.guest]
         addresses += [one.loopback] if one.loopback else []
     assert len(addresses) == len(set(addresses))
-    pods = [ipaddress.ip_network(server.pod_cidr) for server in site.servers]
-    assert not any(a.overlaps(b) for place, a in enumerate(pods) for b in pods[:place])
+    pods = [ipaddress.ip_network(pods) for server in site.servers for pods in server.pod_cidrs]
+    assert len(pods) == (2 if dual else 1) * len(site.servers)
+    assert not any(a.overlaps(b) for place, a in enumerate(pods) for b in pods[:place] if a.version == b.version)
 
     # Each end of a session expects the other.
     sessions = set()
@@ -140,7 +155,7 @@ def test_underlay_and_servers_agree(data: dict[str, Any]) -> None:
                     if permits(one_filter, route)
                 }
                 assert {(name, f"KIBAN-{server.name}") for name in mine} <= accepting
-                if rule.prefix == server.pod_cidr:
+                if rule.prefix in (*server.pod_cidrs, f"{server.addresses['node']}/32"):
                     assert accepting == {(name, f"KIBAN-{server.name}") for name in mine}
 
 
@@ -181,7 +196,8 @@ def test_pools_overlap_nothing_and_are_in_the_filter_of_every_server(data: dict[
 
 
 def permits(one: Filter, route: str) -> bool:
-    wanted = ipaddress.ip_network(route)
+    wanted: Any = ipaddress.ip_network(route)
     return any(
-        wanted.subnet_of(ipaddress.ip_network(rule.prefix)) and wanted.prefixlen <= rule.longest for rule in one.rules
+        wanted.subnet_of(ipaddress.ip_network(rule.prefix)) and wanted.prefixlen <= rule.longest
+        for rule in one.of(wanted.version)
     )

@@ -18,7 +18,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive imp
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import DRIVERS, drift, parse, render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, sites, with_os
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, dual_sites, sites, with_os
 
 SYSTEMS = sorted(DRIVERS)
 
@@ -28,7 +28,7 @@ def tor1(os: str) -> Intent:
 
 
 @settings(max_examples=200)
-@given(sites())
+@given(st.one_of(sites(), dual_sites()))
 def test_what_is_rendered_says_the_same_again(data: dict[str, Any]) -> None:
     site = load_site(data)
     for switch in site.switches:

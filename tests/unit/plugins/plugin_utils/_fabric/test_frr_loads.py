@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
@@ -20,6 +21,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host impor
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import (
+    dual_sites,
     sites,
     with_balancer,
     with_overlay,
@@ -42,7 +44,7 @@ def loads(*texts: str) -> None:
 
 @pytest.mark.skipif(not VTYSH, reason="not installed: vtysh")
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(sites(systems=("linux",)))
+@given(st.one_of(sites(systems=("linux",)), dual_sites()))
 def test_every_switch_and_server(data: dict[str, Any]) -> None:
     site = load_site(data)
     for one in (site, with_routed_servers(site), with_balancer(with_routed_servers(site))):
@@ -59,7 +61,7 @@ def test_every_switch_and_server(data: dict[str, Any]) -> None:
 
 @pytest.mark.skipif(not VTYSH, reason="not installed: vtysh")
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(sites(systems=("linux",)))
+@given(st.one_of(sites(systems=("linux",)), dual_sites()))
 def test_servers_with_an_overlay_and_an_address_of_the_api(data: dict[str, Any]) -> None:
     site = load_site(with_overlay(data))
     routed = with_routed_servers(replace(site, fabric=replace(site.fabric, server_asn=4200000000)))

@@ -13,11 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import address6
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
 
 LAB = yaml.safe_load((Path(__file__).resolve().parents[5] / "inventories" / "lab" / "site.yml").read_text("utf-8"))
+
+
+DUAL = with_ipv6(LAB)
 
 
 def entry(name: str, first: int) -> dict[str, Any]:
@@ -52,12 +57,15 @@ def site_with(entries: list[dict[str, Any]]) -> dict[str, Any]:
 @settings(deadline=None)
 @given(layouts())
 def test_nothing_is_there_twice(entries: list[dict[str, Any]]) -> None:
-    servers = load_site(site_with(entries)).servers
+    site = load_site(with_ipv6(site_with(entries)))
+    servers = site.servers
     for values in (
         [server.name for server in servers],
         [server.bmc.address for server in servers],
         [server.addresses["node"] for server in servers],
         [server.pod_cidr for server in servers],
+        [server.pod_cidr6 for server in servers],
+        [address6(site.networks["node"], server.addresses["node"]) for server in servers],
     ):
         assert len(set(values)) == len(values)
 
@@ -66,16 +74,17 @@ def test_nothing_is_there_twice(entries: list[dict[str, Any]]) -> None:
 @given(layouts(), st.data())
 def test_pod_ranges_stay_when_servers_come_and_go(entries: list[dict[str, Any]], data: st.DataObject) -> None:
     kept = [item for item in entries if data.draw(st.booleans())]
-    before = {server.name: server.pod_cidr for server in load_site(site_with(kept)).servers}
-    after = {server.name: server.pod_cidr for server in load_site(site_with(entries)).servers}
+    before = {server.name: server.pod_cidrs for server in load_site(with_ipv6(site_with(kept))).servers}
+    after = {server.name: server.pod_cidrs for server in load_site(with_ipv6(site_with(entries))).servers}
     assert before.items() <= after.items()
 
 
 @settings(deadline=None)
 @given(layouts())
 def test_the_normal_form_is_the_same_site(entries: list[dict[str, Any]]) -> None:
-    site = load_site(site_with(entries))
-    assert load_site(site_vars(site)) == site
+    for data in (site_with(entries), with_ipv6(site_with(entries))):
+        site = load_site(data)
+        assert load_site(site_vars(site)) == site
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -93,16 +102,32 @@ JUNK = st.one_of(
     st.integers(-1, 2**33),
     st.floats(),
     st.text(max_size=5),
-    st.sampled_from(["0.0.0.0", "255.255.255.255", "192.0.2.1", "0.0.0.0/0", "10.0.0.0/32", "node[1:3]", "`1`", "cp1"]),
+    st.sampled_from(
+        [
+            "0.0.0.0",
+            "255.255.255.255",
+            "192.0.2.1",
+            "0.0.0.0/0",
+            "10.0.0.0/32",
+            "node[1:3]",
+            "`1`",
+            "cp1",
+            "::/0",
+            "fd00::/64",
+            "fe80::1",
+            "2001:db8::/127",
+            "::",
+        ]
+    ),
     st.lists(st.sampled_from([None, 1, "x", {}]), max_size=2),
     st.dictionaries(st.one_of(st.text(max_size=3), st.integers()), st.sampled_from([None, 1, "x", []]), max_size=2),
 )
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.tuples(st.sampled_from(places(LAB)), JUNK, st.booleans()), min_size=1, max_size=4))
+@given(st.lists(st.tuples(st.sampled_from(places(DUAL)), JUNK, st.booleans()), min_size=1, max_size=4))
 def test_whatever_is_in_it_ends_in_a_site_or_in_sentences(edits: list[tuple[tuple[Any, ...], Any, bool]]) -> None:
-    data: Any = copy.deepcopy(LAB)
+    data: Any = copy.deepcopy(DUAL)
     for (*steps, last), value, remove in edits:
         place = data
         try:
