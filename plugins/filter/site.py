@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 try:
     from ..plugin_utils._drivers import cluster
     from ..plugin_utils._play import site_of_input
+    from ..plugin_utils._site.ipam import address6
     from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
     from ..plugin_utils._site.model import Server, Site
     from ..plugin_utils._site.render import file_mode, node_files
@@ -85,6 +87,13 @@ def unwanted_manifests(data: Mapping[str, Any] | str) -> list[dict[str, Any]]:
     return cluster.unwanted(_site(data))
 
 
+def _address6(data: Mapping[str, Any] | str, address: str) -> str:
+    for network in _site(data).networks.values():
+        if address and ipaddress.ip_address(address) in ipaddress.ip_network(network.cidr):
+            return address6(network, address) or ""
+    return ""
+
+
 def site_artifacts(data: Mapping[str, Any] | str) -> list[str]:
     """Optional artifacts of the bundle that a site needs; of no site none."""
     return cluster.artifacts(_site(data)) if data else []
@@ -112,6 +121,7 @@ _TAGGED = ("coredns", "etcd")
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "address6": _address6,
             "cluster_manifests": cluster_manifests,
             "image_tags": image_tags,
             "kubeadm_init_config": kubeadm_init_config,

@@ -52,8 +52,11 @@ def _contract_dials(
     port: int = 18081,
     overlay: bool = False,
     masquerade: bool = False,
+    dual: bool = False,
+    outside6: str | None = None,
 ) -> dict[str, list[dict[str, str]]]:
-    return contract_dials(pods, services, domain, mtu, (outside, port) if outside else None, overlay, masquerade)
+    far = (outside, port) if outside else None
+    return contract_dials(pods, services, domain, mtu, far, overlay, masquerade, dual, outside6 or None)
 
 
 class FilterModule:

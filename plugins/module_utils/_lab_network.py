@@ -239,7 +239,8 @@ class Network:
     def _route(self, route: Route) -> None:
         have = []
         if not self._missing(route.netns):
-            have = json.loads(run(["ip", "-n", route.netns, "-json", "route", "show", route.to]) or "[]")
+            family = ["-6"] if ":" in route.to else []
+            have = json.loads(run(["ip", "-n", route.netns, *family, "-json", "route", "show", route.to]) or "[]")
         if not any(item and item.get("gateway") == route.via for item in have):
             what = f"{route.netns}: route {route.to} via {route.via}"
             self._do(what, ["ip", "route", "replace", route.to, "via", route.via], route.netns)

@@ -16,7 +16,7 @@ from typing import Any
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
 from ._fabric.overlay import OVERLAY_HEADERS
-from ._verify import dial, two_sets
+from ._verify import address_of, dial, two_sets
 
 __all__ = [
     "balancer_dials",
@@ -32,12 +32,22 @@ __all__ = [
 _CUT_OFF = r'^\{"errors":\[".*([Tt]imeout|deadline exceeded)'
 
 
-def policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any]) -> list[dict[str, Any]]:
+def policy_steps(
+    pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any], dual: bool = False
+) -> list[dict[str, Any]]:
     """Policies to apply one after another, and what pods must and must not reach then.
 
     C(pods) are those of the DaemonSets C(one) and C(two); policies select C(one) for what comes in, and C(two) for what
     goes out. C(stranger) is a pod of another namespace. A step without policies is what must hold when all are gone.
+    With C(dual) all is asked by IPv6 too.
     """
+    steps = _policy_steps(pods, stranger, 4)
+    for step, more in zip(steps, _policy_steps(pods, stranger, 6) if dual else [], strict=False):
+        step["dials"] += more["dials"]
+    return steps
+
+
+def _policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any], version: int) -> list[dict[str, Any]]:
     sets, (here, there) = two_sets(pods)
     server, far_server = sets["one"][here], sets["one"][there]
     client, far_client = sets["two"][here], sets["two"][there]
@@ -56,9 +66,9 @@ def policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any])
     names |= {id(pod): f"{group} of {node}" for group, by_node in sets.items() for node, pod in by_node.items()}
 
     def ask(who: Mapping[str, Any], whom: Mapping[str, Any], through: bool, protocol: str = "http") -> dict[str, str]:
-        label = f"{protocol.upper()} from {names[id(who)]} to {names[id(whom)]}"
+        label = f"{protocol.upper()} from {names[id(who)]} to {names[id(whom)]}{'' if version == 4 else ' by IPv6'}"
         port = 8080 if protocol == "http" else 8081
-        found = dial(who, whom["status"]["podIP"], port, protocol, "hostname", [whom["metadata"]["name"]], label)
+        found = dial(who, address_of(whom, version), port, protocol, "hostname", [whom["metadata"]["name"]], label)
         return {**found, "label": label} if through else {**found, "expect": _CUT_OFF, "label": f"{label} cut off"}
 
     one, two = ([{"podSelector": {"matchLabels": {"set": group}}}] for group in ("one", "two"))
@@ -119,10 +129,13 @@ def policy_steps(pods: Sequence[Mapping[str, Any]], stranger: Mapping[str, Any])
 def balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], outside: str) -> list[dict[str, str]]:
     """What to ask of the Services C(sdn-balanced) and C(sdn-balanced-local) from outside, and the right answers.
 
+    If there is C(sdn-balanced-ipv6), of that too.
+
     ValueError where a Service has no address, or one that is in no pool.
     """
     known = {service["metadata"]["name"]: service for service in services}
-    address = {name: _address_of(known[name], pools) for name in ("sdn-balanced", "sdn-balanced-local")}
+    address = {name: _address_of(service, pools) for name, service in known.items()}
+    six = [address["sdn-balanced-ipv6"]] if "sdn-balanced-ipv6" in address else []
     return [
         {
             "url": f"http://{address['sdn-balanced']}/hostname",
@@ -134,6 +147,10 @@ def balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], 
             "expect": f"^{re.escape(outside)}:[0-9]+$",
             "label": f"{address['sdn-balanced-local']}, by nodes with a pod of it, source address kept",
         },
+        *(
+            {"url": f"http://[{one}]/hostname", "expect": "^sdn-(one|two)-", "label": f"{one}, by the control plane"}
+            for one in six
+        ),
     ]
 
 

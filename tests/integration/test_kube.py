@@ -29,6 +29,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.objects import differences
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import sds_capabilities
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
 
 RunModule = Callable[..., dict[str, Any]]
 
@@ -161,6 +162,21 @@ def test_the_storage_driver(cluster: Cluster, run_module: RunModule) -> None:
         "Deployment/local-path-provisioner",
         "StorageClass/kiban-local",
     }
+
+
+def test_services_of_both_families(cluster: Cluster, run_module: RunModule) -> None:
+    """Cluster DNS has an address of each, and becomes so where it had one; a second run changes nothing."""
+    data = yaml.safe_load((CHECKOUT / "inventories/lab/site.yml").read_text())
+    single, dual = load_site(data), load_site(with_ipv6(data))
+    told = []
+    for site in (single, dual):
+        applied = cluster_manifests(site, dict.fromkeys(images_of(site), "coredns:x"))
+        assert not run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)["failed"]
+        assert run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)["changed"] is False
+        spec = json.loads(cluster.run("-n", "kube-system", "get", "service", "kube-dns", "-o", "json"))["spec"]
+        told.append(spec["clusterIPs"])
+    assert told == [["10.96.0.10"], ["10.96.0.10", "fd00:10:96::a"]]
+    cluster.run("-n", "kube-system", "delete", "service", "kube-dns")
 
 
 @pytest.mark.parametrize("name", ["lab-storage", "lab-fabric"])

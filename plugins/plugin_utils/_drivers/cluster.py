@@ -49,6 +49,8 @@ def unwanted(site: Site) -> list[dict[str, Any]]:
     found = [] if site.cluster.sdn.policies else policies.manifests("", site.cluster.endpoint)
     if not site.cluster.load_balancer:
         found += metallb.manifests(site, dict.fromkeys(metallb.IMAGES, ""))
+    elif not any(":" in pool for pool in site.cluster.pools):
+        found.append(metallb.pool6())
     if not _cilium(site):
         found += sdn_cilium.manifests(site, dict.fromkeys(sdn_cilium.IMAGES, "")) + sdn_cilium.definitions()
     return found

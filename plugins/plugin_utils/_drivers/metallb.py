@@ -19,12 +19,12 @@ from .._site import balancer
 from .._site.model import Site
 from .objects import api_server, from_field, named, on_every_node, rights
 
-__all__ = ["IMAGES", "NAMESPACE", "manifests"]
+__all__ = ["IMAGES", "NAMESPACE", "manifests", "pool6"]
 
 IMAGES = ("metallb-controller", "metallb-speaker")
 NAMESPACE = "metallb-system"
 _CONTROLLER, _SPEAKER = "controller", "speaker"
-_NAME = "kiban"
+_NAME, IPV6_POOL = "kiban", "kiban-ipv6"
 _METRICS = 7472
 
 _ANYTHING: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -173,11 +173,24 @@ def _speaker(image: str, host: str) -> dict[str, Any]:
     return on_every_node(_SPEAKER, NAMESPACE, {"app.kubernetes.io/name": f"metallb-{_SPEAKER}"}, pod)
 
 
+def pool6() -> dict[str, Any]:
+    """What stands for the IPv6 pools, where the model has none any more."""
+    return _pool(IPV6_POOL, [])
+
+
+def _setting(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return named(f"metallb.io/{_KINDS[kind][1][-1]}", kind, name, NAMESPACE, spec=spec)
+
+
+def _pool(name: str, addresses: list[str]) -> dict[str, Any]:
+    return _setting("IPAddressPool", name, {"addresses": addresses, "autoAssign": True, "avoidBuggyIPs": False})
+
+
 def _settings(site: Site) -> list[dict[str, Any]]:
     def setting(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-        return named(f"metallb.io/{_KINDS[kind][1][-1]}", kind, _NAME, NAMESPACE, spec=spec)
+        return _setting(kind, _NAME, spec)
 
-    pool = {"addresses": list(site.cluster.pools), "autoAssign": True, "avoidBuggyIPs": False}
+    four, six = ([pool for pool in site.cluster.pools if (":" in pool) == other] for other in (False, True))
     peer = {
         "myASN": balancer.SPEAKER_ASN,
         "peerASN": balancer.FRR_ASN,
@@ -185,7 +198,10 @@ def _settings(site: Site) -> list[dict[str, Any]]:
         "peerPort": 179,
     }
     return [
-        setting("IPAddressPool", pool),
+        _pool(_NAME, four),
+        # Not advertised: at the first IPv6 address its speaker would stop telling of any (`cannot advertise non-v4
+        # prefix`). FRR announces the whole pool.
+        *([_pool(IPV6_POOL, six)] if six else []),
         setting("BGPAdvertisement", {"ipAddressPools": [_NAME]}),
         setting("BGPPeer", peer),
     ]

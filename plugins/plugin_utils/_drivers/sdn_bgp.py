@@ -16,7 +16,7 @@ import ipaddress
 import json
 from collections.abc import Iterable
 
-from .._fabric.derive import routed_to_servers
+from .._fabric.derive import ipv6, routed_to_servers, whole_pools
 from .._fabric.host import frr_config
 from .._fabric.overlay import BRIDGE, PORT, VNI, VXLAN, host_address, pod_mtu, router_mac
 from .._site import balancer
@@ -124,7 +124,7 @@ def router_files(site: Site, server: Server) -> dict[str, str]:
         # Flows use all links; what comes back may come by another one.
         files["/etc/sysctl.d/95-kiban-links.conf"] = (
             "net.ipv4.fib_multipath_hash_policy = 1\nnet.ipv4.conf.all.rp_filter = 0\n"
-            "net.ipv4.conf.default.rp_filter = 0\n"
+            "net.ipv4.conf.default.rp_filter = 0\n" + ("net.ipv6.fib_multipath_hash_policy = 1\n" if ipv6(site) else "")
         )
     return files
 
@@ -150,12 +150,12 @@ def _routed(site: Site, server: Server, node: Network) -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/10-kiban.conf": _global(site),
         f"{_DIRECTORY}/20-links.network": _text(links),
         f"{_DIRECTORY}/30-lo.network": _text(loopback),
-        **(_balancer() if site.cluster.load_balancer else {}),
+        **(_balancer(whole_pools(site, server)) if site.cluster.load_balancer else {}),
     }
 
 
-def _balancer() -> dict[str, str]:
-    """The device on which the load balancer's speaker and FRR meet."""
+def _balancer(pools: Iterable[str]) -> dict[str, str]:
+    """The device on which the load balancer's speaker and FRR meet, and where packets to nobody in C(pools) end."""
     device, name = balancer.DEVICE, ("Name", balancer.DEVICE)
     address = f"{balancer.FRR_ADDRESS}/{balancer.NETWORK.partition('/')[2]}"
     network: list[_Section] = [
@@ -165,6 +165,8 @@ def _balancer() -> dict[str, str]:
         # Its scope keeps it from being the source of what goes elsewhere.
         ("Address", [("Address", address), ("Scope", "link")]),
     ]
+    # Without a route the server itself could not ask such a Service: kube-proxy translates what has one.
+    network += [("Route", [("Destination", pool)]) for pool in pools]
     return {
         f"{_DIRECTORY}/10-{device}.netdev": _text([("NetDev", [name, ("Kind", "dummy")])]),
         f"{_DIRECTORY}/30-{device}.network": _text(network),

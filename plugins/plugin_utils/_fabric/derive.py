@@ -45,6 +45,7 @@ __all__ = [
     "pool_rules",
     "routed_to_servers",
     "server_asn",
+    "whole_pools",
 ]
 
 _LAG_LIMIT = 2000
@@ -73,7 +74,17 @@ def endpoint_rules(site: Site, server: Server) -> tuple[Rule, ...]:
 
 def pool_rules(site: Site) -> tuple[Rule, ...]:
     """Service addresses, in parts of any size."""
-    return tuple(_rule(pool, 32) for pool in site.cluster.pools)
+    return tuple(_rule(pool, 128 if ":" in pool else 32) for pool in site.cluster.pools)
+
+
+def whole_pools(site: Site, server: Server) -> tuple[str, ...]:
+    """IPv6 pools that the server announces in whole: the speaker of the load balancer tells of IPv4 addresses only.
+
+    By control-plane servers, as all Services: so none is lost while a worker comes or goes.
+    """
+    if site.cluster.load_balancer is None or "control_plane" not in server.roles:
+        return ()
+    return tuple(pool for pool in site.cluster.pools if ":" in pool)
 
 
 def owned(site: Site, server: Server) -> tuple[Rule, ...]:

@@ -13,7 +13,17 @@ from .._site import balancer
 from .._site.model import Server, Site
 from .cables import cables
 from .config import Block, filter_rules, prefix_lists
-from .derive import announcements, endpoint_rules, intents, ipv6, owned, pool_rules, routed_to_servers, server_asn
+from .derive import (
+    announcements,
+    endpoint_rules,
+    intents,
+    ipv6,
+    owned,
+    pool_rules,
+    routed_to_servers,
+    server_asn,
+    whole_pools,
+)
 from .intent import MARK, FabricError, Filter, Intent
 from .linux import bfd_profile
 from .overlay import add_pods, add_pods6, add_sessions, add_what_is_told, only_overlay
@@ -86,6 +96,7 @@ def frr_config(site: Site, server: Server, switches: dict[str, Intent] | None = 
     if ipv6(site):
         family = bgp.under("address-family ipv6 unicast", "exit-address-family")
         family(*(f"network {rule.prefix}" for rule in mine if rule.version == 6))
+        family(*(f"network {pool}" for pool in whole_pools(site, server)))
         family(f"neighbor {_SWITCHES} activate", f"neighbor {_SWITCHES} prefix-list {_OWN} out")
         family("maximum-paths 64")
         if overlay:

@@ -101,7 +101,8 @@ def router_files(
     place: str, name: str, settings: Mapping[str, Any], routes: Sequence[Mapping[str, str]] = ()
 ) -> dict[str, str]:
     """What FRR starts with, below the lab's directory."""
-    static = "".join(f"ip route {route['to']} {route['via']}\n" for route in routes)
+    words = (("ipv6" if ":" in route["to"] else "ip", route) for route in routes)
+    static = "".join(f"{word} route {route['to']} {route['via']}\n" for word, route in words)
     return {
         **{f"{place}frr/etc/{daemon}.conf": f"hostname {name}\n" for daemon in settings["router_daemons"]},
         f"{place}frr/etc/staticd.conf": f"hostname {name}\n{static}",

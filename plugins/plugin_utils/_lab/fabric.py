@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._fabric.cables import cables
-from .._fabric.derive import intents
+from .._fabric.derive import intents, ipv6
 from .._fabric.intent import FabricError
+from .._site.ipam import address6
 from .._site.model import Network, Site, Switch
 from .daemons import database, switch_daemons, switch_files
 
-__all__ = ["Fabric", "LayoutError", "end", "fabric"]
+__all__ = ["Fabric", "LayoutError", "both", "end", "fabric"]
 
 _INTERFACE_LENGTH = 15
 _SWITCH = {
@@ -37,6 +38,7 @@ _SWITCH = {
     # on whatever port it was asked.
     "net.ipv4.conf.all.arp_ignore": "1",
 }
+_SWITCH6 = {"net.ipv6.conf.all.forwarding": "1", "net.ipv6.fib_multipath_hash_policy": "1"}
 _NO_IPV6 = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 
 
@@ -54,6 +56,14 @@ class Fabric:
 
 def end(name: str, netns: str, addresses: list[str] | None = None) -> dict[str, Any]:
     return {"name": name, "netns": netns, "addresses": addresses or []}
+
+
+def both(network: Network, address: str) -> list[str]:
+    """With prefix length: the address, and the IPv6 one in its place where the network has them."""
+    found = [f"{address}/{network.cidr.partition('/')[2]}"]
+    if network.ipv6:
+        found.append(f"{address6(network, address)}/{network.ipv6.cidr.partition('/')[2]}")
+    return found
 
 
 def fabric(
@@ -87,17 +97,24 @@ def fabric(
         ("p-uplink", spaces["uplink"], str(outside[-2])),
     ):
         name = "node0" if port == "p-control" else "uplink0"
-        ends = [end(port, spaces[router.name]), end(name, space, [f"{address}/{outside.prefixlen}"])]
+        ends = [end(port, spaces[router.name]), end(name, space, both(network, address))]
         links.append({"mtu": network.mtu, "ends": ends})
         ports.append({"name": port, "tag": network.vlan})
     routes = [{"netns": spaces["uplink"], "to": "default", "via": gateway}]
     if network.name != "node":
         routes.append({"netns": spaces["control"], "to": site.networks["node"].cidr, "via": gateway})
+    if network.ipv6:
+        gateway6, node6 = str(address6(network, gateway)), site.networks["node"].ipv6
+        routes.append({"netns": spaces["uplink"], "to": "::/0", "via": gateway6})
+        if network.name != "node" and node6:
+            routes.append({"netns": spaces["control"], "to": node6.cidr, "via": gateway6})
+    switch = {**_SWITCH, **_SWITCH6} if ipv6(site) else _SWITCH
+    quiet = {name: {} if network.ipv6 and name in ("control", "uplink") else _NO_IPV6 for name in spaces}
     place = database(settings["directory"], router.name)
     return Fabric(
         network={
             "namespaces": [
-                {"name": space, "sysctl": dict(_SWITCH if name in names else _NO_IPV6)}
+                {"name": space, "sysctl": dict(switch if name in names else quiet[name])}
                 for name, space in spaces.items()
             ],
             "links": links,

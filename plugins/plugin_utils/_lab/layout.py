@@ -15,9 +15,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from .._fabric.derive import ipv6
+from .._site.ipam import address6
 from .._site.model import Server, Site
 from .daemons import daemons, database, files, libvirt_uri, only_switch_daemons, router_files
-from .fabric import LayoutError, end, fabric
+from .fabric import LayoutError, both, end, fabric
 
 __all__ = ["LayoutError", "layout"]
 
@@ -25,6 +27,7 @@ _NAMESPACE = uuid.UUID("6f0f3c1e-5d0c-5c60-9d2b-0d6a4b8d7a10")
 _SERIAL_LENGTH = 20
 _INTERFACE_LENGTH = 15
 _FORWARD = {"net.ipv4.ip_forward": "1"}
+_FORWARD6 = {"net.ipv6.conf.all.forwarding": "1"}
 # Switch ports have no business with addresses of their own.
 _NO_IPV6 = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 
@@ -63,6 +66,9 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
         "bmc": f"{_first(bmc)}/{bmc.prefixlen}",
         "node": f"{site.networks['node'].gateway or _first(node)}/{node.prefixlen}",
     }
+    gateways = [gateway["node"]]
+    if six := site.networks["node"].ipv6:
+        gateways.append(f"{six.gateway or _first(ipaddress.ip_network(six.cidr))}/{six.cidr.partition('/')[2]}")
     outside = ipaddress.ip_network(settings["uplink"])
     tor_uplink, uplink_address = (str(outside[1]), str(outside[2]))
     tor = spaces["tor"]
@@ -70,10 +76,10 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
     # Each link into the switch: port, VLAN, and the interface at its other end.
     cables: list[tuple[str, str, str, str, list[str]]] = [
         ("p-ctl-bmc", "bmc", spaces["control"], "bmc0", [f"{site.deploy.bmc_address}/{bmc.prefixlen}"]),
-        ("p-ctl-node", "node", spaces["control"], "node0", [f"{site.deploy.address}/{node.prefixlen}"]),
+        ("p-ctl-node", "node", spaces["control"], "node0", both(site.networks["node"], site.deploy.address)),
         ("p-bmc", "bmc", spaces["bmc"], "bmc0", [f"{server.bmc.address}/{bmc.prefixlen}" for server in site.servers]),
         ("p-vlan-bmc", "bmc", tor, f"vlan{vlans['bmc']}", [gateway["bmc"]]),
-        ("p-vlan-node", "node", tor, f"vlan{vlans['node']}", [gateway["node"]]),
+        ("p-vlan-node", "node", tor, f"vlan{vlans['node']}", gateways),
     ]
     links: list[dict[str, Any]] = [
         {"mtu": site.networks[network].mtu, "ends": [end(port, tor), end(name, space, addresses)]}
@@ -94,10 +100,7 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **common,
         "network": {
-            "namespaces": [
-                {"name": space, "sysctl": {**_FORWARD, **_NO_IPV6} if name == "tor" else dict(_NO_IPV6)}
-                for name, space in spaces.items()
-            ],
+            "namespaces": [{"name": space, "sysctl": _sysctl(name, ipv6(site))} for name, space in spaces.items()],
             "links": links,
             "bridges": [],
             "routes": [{"netns": spaces["uplink"], "to": "default", "via": tor_uplink}, *_ways_in(site, spaces)],
@@ -113,6 +116,13 @@ def layout(site: Site, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _sysctl(name: str, six: bool) -> dict[str, str]:
+    """Of a namespace of a rack with one switch for all; C(six): of a site with IPv6."""
+    if name == "tor":
+        return {**_FORWARD, **(_FORWARD6 if six else _NO_IPV6)}
+    return {} if six and name == "control" else dict(_NO_IPV6)
+
+
 def _first(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network[1])
 
@@ -122,6 +132,11 @@ def _static_routes(site: Site) -> list[dict[str, str]]:
     routes = [{"to": server.pod_cidr, "via": server.addresses["node"]} for server in site.servers]
     control_plane = sorted(site.with_role("control_plane"), key=lambda server: server.addresses["node"])
     routes += [{"to": site.cluster.sdn.services, "via": server.addresses["node"]} for server in control_plane]
+    sdn = site.cluster.sdn
+    if sdn.ipv6:
+        vias = {server.name: str(address6(site.networks["node"], server.addresses["node"])) for server in site.servers}
+        routes += [{"to": str(server.pod_cidr6), "via": vias[server.name]} for server in site.servers]
+        routes += [{"to": sdn.ipv6.services, "via": vias[server.name]} for server in control_plane]
     return routes
 
 

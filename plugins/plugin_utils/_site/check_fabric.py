@@ -328,9 +328,14 @@ def _load_balancer(draft: Draft, switches: dict[str, _Found]) -> None:
             where = "cluster.endpoint" if key == "endpoint" else f"deploy.{key}"
             if pool and key != "port" and address and netaddr.IPAddress(address) in netaddr.IPNetwork(pool):
                 draft.problem(f"{path}.pools[{number}]", f"{pool} holds {where} ({address})", "addresses of its own")
+        if pool and ":" in pool and not draft.part("cluster", "sdn", "ipv6"):
+            draft.problem(f"{path}.pools[{number}]", f"{pool} is for Services with IPv6", "state cluster.sdn.ipv6")
     driver = balancer.get("driver")
     if not driver:
         return
+    pools = [pool for pool in balancer.get("pools") or [] if pool]
+    if pools and all(":" in pool for pool in pools):
+        draft.problem(f"{path}.pools", "none of them is of IPv4", f"{driver} needs one, beside those of IPv6")
     if not balancer.get("pools"):
         draft.problem(f"{path}.pools", "missing", f"{driver} gives Services addresses of them")
     bonded = next((entry for entry in draft.entries if entry.names and not _routed(draft, entry)), None)

@@ -218,7 +218,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         endpoint_by=raw["endpoint_by"],
         sdn=sdn,
         load_balancer=raw["load_balancer"]["driver"],
-        pools=tuple(raw["load_balancer"]["pools"]),
+        pools=tuple(_written(pool) if ":" in pool else pool for pool in raw["load_balancer"]["pools"]),
         sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )

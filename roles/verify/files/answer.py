@@ -8,16 +8,19 @@ After /end it goes on until nobody has asked for a second: who asks twice is ans
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import TCPServer
 
 
 class Answer(BaseHTTPRequestHandler):
     ended = False
 
     def do_GET(self) -> None:
-        body = self.client_address[0].encode()
+        # An IPv4 address comes as ::ffff:192.0.2.1.
+        body = self.client_address[0].removeprefix("::ffff:").encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -29,8 +32,17 @@ class Answer(BaseHTTPRequestHandler):
 
 
 class Server(HTTPServer):
+    """For both families where the host has both."""
+
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     timeout = 1
     quiet = False
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # That of HTTPServer would look for the name of "::".
+        TCPServer.server_bind(self)
 
     def handle_timeout(self) -> None:
         self.quiet = True

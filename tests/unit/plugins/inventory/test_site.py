@@ -159,6 +159,7 @@ def test_node_objects_have_nothing_but_labels() -> None:
 
 
 FILTERS: dict[str, tuple[Any, ...]] = {
+    "address6": ("198.51.100.11",),
     "cluster_manifests": ({"artifacts": [{"kind": "image", "name": "coredns", "reference": "x/coredns:v1"}]},),
     "kubeadm_init_config": ("cp1",),
     "kubeadm_join_config": ("node1", "abcdef.0123456789abcdef"),

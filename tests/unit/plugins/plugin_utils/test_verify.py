@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import copy
 import json
 import re
 import socket
@@ -161,6 +162,52 @@ def test_the_contract_asks_services_and_from_outside() -> None:
     assert re.search(lent["outside"][0]["expect"], masqueraded)
     assert re.search(dials["outside"][2]["expect"], "203.0.113.22:40001")
     assert not re.search(dials["outside"][2]["expect"], "198.51.100.22:40001")
+
+
+def dual_pod(group: str, node: str, address: str) -> dict[str, Any]:
+    """With fd00:10:244:15::4 for 10.244.21.4."""
+    pod = sdn_pod(group, node, address)
+    one, two = (int(part) for part in address.split(".")[2:])
+    host = pod["status"]["hostIP"]
+    pod["status"]["podIPs"] = [{"ip": address}, {"ip": f"fd00:10:244:{one:x}::{two:x}"}]
+    pod["status"]["hostIPs"] = [{"ip": host}, {"ip": f"2001:db8:1::{one:x}"}]
+    return pod
+
+
+DUAL_PODS = [
+    dual_pod(group, node, f"10.244.{number}.{place}")
+    for node, number in (("node1", 21), ("node2", 22))
+    for group, place in (("one", 4), ("two", 5))
+]
+
+
+def test_the_contract_asks_both_families() -> None:
+    six = {"metadata": {"name": "sdn-ipv6", "namespace": "shop"}, "spec": {"clusterIP": "fd00:10:96::7"}}
+    services = [copy.deepcopy(one) for one in SDN_SERVICES] + [six]
+    services[0]["spec"]["clusterIPs"] = ["10.96.1.2", "fd00:10:96::2"]
+    far = ("203.0.113.18", 18081)
+    one = contract_dials(DUAL_PODS, services, "cluster.local", 1500, far)
+    both = contract_dials(DUAL_PODS, services, "cluster.local", 1500, far, dual=True, outside6="2001:db8:2::2")
+    for part, dials in one.items():
+        assert both[part][: len(dials)] == dials
+        assert len(both[part]) == 2 * len(dials)
+    asks = {part: [dial for dial in dials if "by IPv6" in dial["label"]] for part, dials in both.items()}
+    large = next(dial for dial in asks["pods"] if asked(dial)["request"].startswith("echo u"))
+    assert asked(large)["host"] == "fd00:10:244:15::5"
+    assert len(asked(large)["request"]) + 48 == 1500
+    # The name that has IPv6 only.
+    hosts = {asked(dial)["host"] for dial in asks["services"]}
+    assert hosts == {"fd00:10:96::2", "sdn-ipv6.shop.svc.cluster.local"}
+    assert [asked(dial)["host"] for dial in asks["host_ports"]] == ["2001:db8:1::15", "2001:db8:1::16"]
+    assert asks["host_ports"][0]["url"].startswith("http://10.244.22.5:8080/dial?")
+    assert re.search(asks["outside"][0]["expect"], '{"responses":["fd00:10:244:15::4"]}')
+    assert asks["outside"][2]["url"] == "http://[2001:db8:1::15]:30007/clientip"
+    assert re.search(asks["outside"][2]["expect"], "[2001:db8:2::2]:40001")
+
+
+def test_a_pod_without_ipv6_is_named() -> None:
+    with pytest.raises(ValueError, match=r"pod sdn-two-node1 has no IPv6 address, only 10\.244\.21\.5"):
+        contract_dials(SDN_PODS, SDN_SERVICES, "cluster.local", 1500, dual=True)
 
 
 def test_the_contract_needs_two_nodes() -> None:

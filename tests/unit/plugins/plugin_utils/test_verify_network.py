@@ -45,7 +45,11 @@ def pod(group: str, node: str, address: str, namespace: str = "shop") -> dict[st
     return {
         "metadata": {"name": f"sdn-{group}-{node}", "namespace": namespace, "labels": {"app": "sdn", "set": group}},
         "spec": {"nodeName": node, "containers": []},
-        "status": {"podIP": address, "hostIP": "198.51.100.21"},
+        "status": {
+            "podIP": address,
+            "podIPs": [{"ip": address}, {"ip": f"fd00::{address.replace('.', ':')}"}],
+            "hostIP": "198.51.100.21",
+        },
     }
 
 
@@ -56,7 +60,7 @@ PODS = [
     pod("two", "node2", "10.244.22.5"),
 ]
 STRANGER = pod("none", "node2", "10.244.22.9", "shop-other")
-BY_ADDRESS = {one["status"]["podIP"]: one for one in (*PODS, STRANGER)}
+BY_ADDRESS = {two["ip"]: one for one in (*PODS, STRANGER) for two in one["status"]["podIPs"]}
 
 
 def selected(peer: dict[str, Any], one: dict[str, Any]) -> bool:
@@ -86,10 +90,13 @@ def lets(policies: list[dict[str, Any]], kind: str, one: dict[str, Any], other: 
     )
 
 
-def test_every_answer_follows_from_the_policies() -> None:
+@pytest.mark.parametrize("dual", [False, True])
+def test_every_answer_follows_from_the_policies(dual: bool) -> None:
     applied: list[dict[str, Any]] = []
     told: set[tuple[str, bool]] = set()
-    steps = policy_steps(PODS, STRANGER)
+    steps = policy_steps(PODS, STRANGER, dual)
+    every = [dial for step in steps for dial in step["dials"]]
+    assert sum("by IPv6" in dial["label"] for dial in every) == (len(every) // 2 if dual else 0)
     for step in steps:
         applied = applied + step["policies"] if step["policies"] else []
         for dial in step["dials"]:
@@ -120,6 +127,15 @@ def test_the_services_are_asked_at_addresses_of_the_pools() -> None:
     assert re.search(every["expect"], "sdn-two-x7k2p")
     assert re.search(local["expect"], "203.0.113.22:40001")
     assert not re.search(local["expect"], "198.51.100.21:40001")
+
+
+def test_a_service_with_ipv6_is_asked_too() -> None:
+    services = [service("sdn-balanced", "203.0.113.128"), service("sdn-balanced-local", "203.0.113.129")]
+    services.append(service("sdn-balanced-ipv6", "2001:db8:f::1"))
+    *_two, six = balancer_dials(services, ["203.0.113.128/26", "2001:db8:f::/120"], "203.0.113.22")
+    assert six["url"] == "http://[2001:db8:f::1]/hostname"
+    with pytest.raises(ValueError, match="which is in none of the pools"):
+        balancer_dials(services, ["203.0.113.128/26"], "203.0.113.22")
 
 
 @pytest.mark.parametrize(

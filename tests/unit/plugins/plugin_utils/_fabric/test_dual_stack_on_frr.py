@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,8 +42,14 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), 
 HEADERS = {4: 28, 6: 48}
 
 
+POOL = "2001:db8:f::/120"
+
+
 def dual(checkout: Path, name: str) -> Site:
-    return load_site(with_ipv6(yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text("utf-8"))))
+    data = with_ipv6(yaml.safe_load((checkout / f"inventories/{name}/site.yml").read_text("utf-8")))
+    if name == "lab-fabric":
+        data["cluster"]["load_balancer"]["pools"].append(POOL)
+    return load_site(data)
 
 
 def node6(site: Site, name: str) -> str:
@@ -134,3 +142,34 @@ class TestRoutedLinks:
         for name in NODES:
             runs_what_its_file_says(fabric, name)
         reach_each_other(fabric)
+
+    def test_switches_know_servers_services_and_pools(self, fabric: SimpleNamespace) -> None:
+        site = fabric.site
+        for prefix in (POOL, site.cluster.sdn.ipv6.services, node6(site, "cp1"), site.server("node2").pod_cidr6):
+            eventually(lambda p=prefix: ways(fabric.spine1, p) == 2, 30)  # type: ignore[misc]
+        # What the fabric has outside of servers, and from there to a pod and back.
+        outside = site.networks["outside"].ipv6
+        far = address6(site.networks["outside"], "203.0.113.17")
+        fabric.spine1.run("ip", "address", "add", f"{far}/64", "dev", "lo")
+        eventually(lambda: ways(fabric.node1, outside.cidr) == 2, 30)
+        assert pings(fabric, "spine1", pod(site, "node1", 6))
+        assert pings(fabric, "node1-pod", str(far))
+
+    def test_a_server_announces_only_its_own(self, fabric: SimpleNamespace) -> None:
+        """Its own list stops another server's range, and without that its switch's."""
+        theirs, family = fabric.site.server("node2").pod_cidr6, "address-family ipv6 unicast"
+        change = ("configure terminal", "router bgp 4200000021", "no bgp network import-check", family)
+        fabric.node1.vtysh(*change, f"network {theirs}")
+        for filtered in (True, False):
+            if not filtered:
+                fabric.node1.vtysh(*change, "no neighbor KIBAN-SWITCHES prefix-list KIBAN-OWN out")
+            time.sleep(3)
+            told = json.loads(fabric.tor1.vtysh(f"show bgp ipv6 unicast {theirs} json"))
+            assert {path["aspath"]["string"].split()[-1] for path in told["paths"]} == {"4200000022"}
+        fabric.node1.vtysh(*change, f"no network {theirs}", "neighbor KIBAN-SWITCHES prefix-list KIBAN-OWN out")
+
+    def test_a_switch_may_go(self, fabric: SimpleNamespace) -> None:
+        fabric.tor1.run("ip", "link", "set", "swp2", "down")
+        fabric.tor1.run("ip", "link", "set", "swp1", "down")
+        eventually(lambda: ways(fabric.node1, fabric.site.server("node2").pod_cidr6) == 1, 10)
+        eventually(lambda: pings(fabric, "node1-pod", pod(fabric.site, "node2", 6)), 20)

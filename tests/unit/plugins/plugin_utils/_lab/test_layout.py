@@ -16,6 +16,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kiban.baremetal.plugins.filter.lab import lab_layout
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,32 @@ def test_pods_and_services_are_routed(rack: dict[str, Any]) -> None:
     text = next(item["content"] for item in rack["files"] if item["path"].endswith("staticd.conf"))
     assert "ip route 10.244.21.0/24 198.51.100.21\n" in text
     assert "ip route 10.96.0.0/16 198.51.100.11\n" in text
+
+
+def test_a_rack_with_both_families(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    dual = lab_layout(with_ipv6(model), settings)
+    assert ends(dual, "control")["node0"] == ["198.51.100.2/24", "2001:db8:1::2/64"]
+    assert ends(dual, "tor")["vlan20"] == ["198.51.100.1/24", "2001:db8:1::1/64"]
+    text = next(item["content"] for item in dual["files"] if item["path"].endswith("staticd.conf"))
+    assert "ipv6 route fd00:10:244:15::/64 2001:db8:1::15\n" in text
+    assert "ipv6 route fd00:10:96::/112 2001:db8:1::b\n" in text
+    sysctl = {space["name"]: space["sysctl"] for space in dual["network"]["namespaces"]}
+    assert sysctl["kiban-tor"] == {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
+    assert sysctl["kiban-control"] == {}
+    assert "net.ipv6.conf.all.disable_ipv6" in sysctl["kiban-bmc"]
+
+
+def test_a_fabric_with_both_families(checkout: Path, settings: dict[str, Any]) -> None:
+    data = with_ipv6(yaml.safe_load((checkout / "inventories/lab-fabric/site.yml").read_text()))
+    dual = lab_layout(data, settings)
+    assert ends(dual, "uplink")["uplink0"] == ["203.0.113.22/29", "2001:db8:2::6/64"]
+    via6 = "2001:db8:2::1"
+    assert {"netns": "kiban-uplink", "to": "::/0", "via": via6} in dual["network"]["routes"]
+    assert {"netns": "kiban-control", "to": "2001:db8:1::/64", "via": via6} in dual["network"]["routes"]
+    sysctl = {space["name"]: space["sysctl"] for space in dual["network"]["namespaces"]}
+    assert sysctl["kiban-spine1"]["net.ipv6.conf.all.forwarding"] == "1"
+    assert "net.ipv6.conf.all.disable_ipv6" in sysctl["kiban-tor"]
+    assert sysctl["kiban-uplink"] == {}
 
 
 def test_daemons_start_after_what_they_require(rack: dict[str, Any]) -> None:
