@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -12,16 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import router_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import cni_config, router_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import address6
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
+from ansible_collections.kiban.baremetal.tests.integration.kube_api import BUNDLE
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
 from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import missing_networkd
 from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
@@ -34,7 +37,7 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
     settled,
     ways,
 )
-from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import eventually, missing
+from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import Space, eventually, missing
 
 WHY = missing("ethtool") or missing_networkd()
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
@@ -103,6 +106,46 @@ class TestSegment:
         segment.switch.run("ip", "-6", "route", "add", *way)
         assert pings(segment, "node1-pod", gateway)
         assert pings(segment, "switch", pod(segment.site, "node1", 6))
+
+    @pytest.mark.skipif(not (BUNDLE / "cni/ptp").exists(), reason="there is no bundle: run `make bundle`")
+    def test_the_cni_plugins_themselves(self, segment: SimpleNamespace) -> None:
+        """With the rendered configuration a pod has both addresses, and its host port is reached by both."""
+        site, name = segment.site, "node1"
+        inside = segment.bench.add(Space, "cni-pod")
+        inside.daemon("sleep", "600")
+        takes = "import socket; s = socket.create_server(('::', 8080), family=socket.AF_INET6, dualstack_ipv6=True)\n"
+        inside.daemon(sys.executable, "-c", f"{takes}while True: s.accept()[0].close()")
+        where = {
+            "CNI_CONTAINERID": "cni-pod",
+            "CNI_NETNS": f"/proc/{inside.processes[0].pid}/ns/net",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(BUNDLE / "cni"),
+        }
+        config = json.loads(cni_config(site, site.server(name)))
+        common = {key: config[key] for key in ("cniVersion", "name")}
+        mapping = {"hostPort": 18080, "containerPort": 8080, "protocol": "tcp"}
+
+        def call(command: str, plugin: dict[str, Any], **more: Any) -> Any:
+            text = json.dumps({**common, **plugin, **more})
+            argv = segment.node1.argv("env", *(f"{key}={value}" for key, value in where.items()))
+            argv += [f"CNI_COMMAND={command}", str(BUNDLE / "cni" / plugin["type"])]
+            done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return json.loads(done.stdout or "{}")
+
+        ptp, portmap = config["plugins"]
+        result = call("ADD", ptp)
+        addresses = [one["address"].partition("/")[0] for one in result["ips"]]
+        for address, cidr in zip(addresses, site.server(name).pod_cidrs, strict=True):
+            assert ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+        told = json.loads(inside.run("ip", "-json", "address", "show", "dev", "eth0"))[0]
+        assert told["mtu"] == 1500
+        for address in addresses:
+            eventually(lambda a=address: pings(segment, "node2-pod", a, 1500 - (48 if ":" in a else 28)), 30)  # type: ignore[misc]
+        call("ADD", portmap, prevResult=result, runtimeConfig={"portMappings": [mapping]})
+        for host in (site.server(name).addresses["node"], node6(site, name)):
+            asks = f"import socket; socket.create_connection(('{host}', 18080), 10); print('reached')"
+            assert "reached" in segment.switch.run(sys.executable, "-c", asks, check=False), host
 
 
 class TestOverlay:
