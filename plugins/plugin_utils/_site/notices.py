@@ -17,6 +17,7 @@ from .changes import CLUSTER, Notice, View
 from .disks import matching
 from .fit import firmware_differences
 from .hardware import hardware_notices
+from .ipam import address6
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints, serves
@@ -200,6 +201,13 @@ def _node(view: View, bmc: BmcState) -> Iterator[str]:
         yield "its node is cordoned"
     if node.version and node.version != view.site.cluster.kubernetes:
         yield f"runs kubelet {node.version}, the model says {view.site.cluster.kubernetes}"
+    own = view.server.addresses["node"]
+    six = address6(view.site.networks["node"], own) if view.site.cluster.sdn.ipv6 else None
+    if six and node.addresses and six not in node.addresses:
+        yield (
+            f"its node has no address {six}: it joined before the model had IPv6. Kept: set a new word in the server's "
+            "'reinstall' to have it join again"
+        )
     runtime = re.search(r"\d+\.\d+\.\d+", node.runtime)
     wanted = re.search(r"\d+\.\d+\.\d+", view.intent.runtime)
     if runtime and wanted and runtime[0] != wanted[0]:

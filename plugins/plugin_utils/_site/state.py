@@ -163,6 +163,7 @@ class NodeState:
     """The range of its pods, where somebody has said it here."""
     message: str = ""
     """Why it is not ready."""
+    addresses: tuple[str, ...] = ()
 
     @classmethod
     def from_object(cls, obj: Mapping[str, Any]) -> NodeState:
@@ -179,6 +180,7 @@ class NodeState:
             runtime=info.get("containerRuntimeVersion", ""),
             pod_cidr=str(spec.get("podCIDR") or ""),
             message=str(ready.get("message") or "its kubelet has not reported yet"),
+            addresses=tuple(one["address"] for one in status.get("addresses") or () if one["type"] == "InternalIP"),
         )
 
 

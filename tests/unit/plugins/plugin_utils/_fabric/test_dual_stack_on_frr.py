@@ -19,6 +19,9 @@ import pytest
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import cni_config, router_files
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.config import Config
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import drift, render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ipam import address6
@@ -185,6 +188,12 @@ class TestRoutedLinks:
         for name in NODES:
             runs_what_its_file_says(fabric, name)
         reach_each_other(fabric)
+
+    def test_nothing_of_a_switch_differs_from_its_model(self, fabric: SimpleNamespace) -> None:
+        for name, intent in intents(fabric.site).items():
+            wanted, running = render("linux", intent), fabric.bench.spaces[name].vtysh("show running-config")
+            found = drift("linux", Config(text=wanted.text), Config(text=running))
+            assert (found.add, found.remove) == ((), ())
 
     def test_switches_know_servers_services_and_pools(self, fabric: SimpleNamespace) -> None:
         site = fabric.site

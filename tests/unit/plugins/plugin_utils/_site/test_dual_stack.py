@@ -183,6 +183,19 @@ def test_ipv6_pools_are_announced_by_frr_and_not_by_the_speaker(fabric: dict[str
     assert unwanted(site) == []
 
 
+def test_the_lab_is_that_of_the_fabric_with_ipv6(checkout: Path) -> None:
+    """Two files for people, one rack: what IPv4 has is the same in both."""
+    dual, single = (site_data(checkout, name) for name in ("lab-dual", "lab-fabric"))
+    load_site(dual)
+    for data in (dual, single):
+        del data["site"]
+        for network in data["networks"].values():
+            network.pop("ipv6", None)
+        data["cluster"]["sdn"].pop("ipv6", None)
+        data["cluster"]["load_balancer"]["pools"] = data["cluster"]["load_balancer"]["pools"][:1]
+    assert dual == single
+
+
 @pytest.mark.parametrize("inventory", ["lab", "lab-fabric", "lab-overlay"])
 def test_ipv6_changes_nothing_of_ipv4(checkout: Path, inventory: str) -> None:
     """Every line of the site without it is there still, but for those that hold both."""

@@ -15,7 +15,12 @@ import pytest
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import DISRUPTIONS, Intent
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Pod, PodBudget
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import FirmwareBaseline, RaidVolume
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import (
+    FirmwareBaseline,
+    Network6,
+    RaidVolume,
+    Sdn6,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.plan import Plan, make_plan, unfinished
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.stages import STAGES
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
@@ -561,6 +566,20 @@ def test_what_no_run_mends_is_a_notice(host: HostState, bmc: BmcState, node: dic
     plan = plan_for(host, bmc, replace(CLUSTER, nodes=nodes))
     assert not plan.changes and not plan.problems
     assert len(plan.notices) == 1 and text in plan.notices[0].message
+
+
+@pytest.mark.parametrize("six", ["2001:db8:1::15", None])
+def test_a_node_that_joined_before_there_was_ipv6(six: str | None) -> None:
+    of = site()
+    sdn = replace(of.cluster.sdn, ipv6=Sdn6("fd00:10:244::/48", "fd00:10:96::/112", 64))
+    node = replace(of.networks["node"], ipv6=Network6("2001:db8:1::/64", None))
+    of = replace(of, networks={**of.networks, "node": node}, cluster=replace(of.cluster, sdn=sdn))
+    addresses = ("198.51.100.21", six) if six else ("198.51.100.21",)
+    nodes = {**NODES, "node1": replace(NODES["node1"], addresses=addresses)}
+    state = SiteState(bmcs={"node1": ON}, hosts={"node1": running()}, cluster=replace(CLUSTER, nodes=nodes))
+    told = [notice.message for notice in make_plan(of, INTENT, state).notices]
+    assert [message for message in told if "no address 2001:db8:1::15" in message] == (told if six is None else [])
+    assert bool(told) is (six is None)
 
 
 UNCORDON = ("labels", "uncordon")
