@@ -249,8 +249,11 @@ def test_parts_that_the_model_does_not_have_go_without_leftovers(cluster: Cluste
     assert run_module(kube_apply, **steps)["changed"] is False
 
 
-@pytest.mark.parametrize("name", ["web", "volume", "sds"])
-def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "dual"),
+    [("web", False), ("volume", False), ("sds", False), ("sdn", False), ("sdn", True), ("balanced", True)],
+)
+def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str, dual: bool) -> None:
     template = Path(CHECKOUT / f"roles/verify/templates/{name}.yaml.j2").read_text()
     settings: dict[str, Any] = {
         "verify_namespace": "apps",
@@ -259,6 +262,8 @@ def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunM
     }
     settings |= {"_verify_sds": sds_capabilities("nfs"), "__verify_sds_size": 64}
     settings |= {"__verify_sds_pods": {"sds": "node1", "sds-other": "node2"}}
+    settings |= {"_verify_dual": dual, "_verify_balanced6": dual, "verify_host_port": 18080}
+    settings["_verify_family_policy"] = "RequireDualStack" if dual else "SingleStack"
     text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(settings)
     run_module(kube_apply, manifests=[space("apps")], **cluster.options)
     assert run_module(kube_apply, manifests=text, **cluster.options)["changed"] is True
