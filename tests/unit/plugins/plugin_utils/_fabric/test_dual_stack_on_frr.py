@@ -210,15 +210,19 @@ class TestRoutedLinks:
     def test_a_server_announces_only_its_own(self, fabric: SimpleNamespace) -> None:
         """Its own list stops another server's range, and without that its switch's."""
         theirs, family = fabric.site.server("node2").pod_cidr6, "address-family ipv6 unicast"
-        change = ("configure terminal", "router bgp 4200000021", "no bgp network import-check", family)
+        change = ("configure terminal", "router bgp 4200000021", family)
+        fabric.node1.run("ip", "route", "add", "blackhole", theirs, "metric", "5000")
         fabric.node1.vtysh(*change, f"network {theirs}")
         for filtered in (True, False):
             if not filtered:
                 fabric.node1.vtysh(*change, "no neighbor KIBAN-SWITCHES prefix-list KIBAN-OWN out")
             time.sleep(3)
+            mine = json.loads(fabric.node1.vtysh(f"show bgp ipv6 unicast {theirs} json"))
+            assert {"", "Local"} & {path["aspath"]["string"] for path in mine["paths"]}
             told = json.loads(fabric.tor1.vtysh(f"show bgp ipv6 unicast {theirs} json"))
             assert {path["aspath"]["string"].split()[-1] for path in told["paths"]} == {"4200000022"}
         fabric.node1.vtysh(*change, f"no network {theirs}", "neighbor KIBAN-SWITCHES prefix-list KIBAN-OWN out")
+        fabric.node1.run("ip", "route", "delete", "blackhole", theirs, "metric", "5000")
 
     def test_a_switch_may_go(self, fabric: SimpleNamespace) -> None:
         fabric.tor1.run("ip", "link", "set", "swp2", "down")
