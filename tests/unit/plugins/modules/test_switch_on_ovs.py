@@ -19,7 +19,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.config imp
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import parse, render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, with_ipv6
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
     Bench,
     Router,
@@ -97,6 +97,40 @@ def test_switches_exchange_routes_over_an_unnumbered_link(rack: SimpleNamespace)
     # bgpd counts a prefix before zebra has put its route into the kernel.
     eventually(lambda: "203.0.113.3" in rack.tor1.run("ip", "route", "show", "203.0.113.3"), 30)
     eventually(lambda: "198.51.100.0/24" in rack.spine1.run("ip", "route"), 30)
+
+
+def test_ipv6_comes_and_goes(rack: SimpleNamespace) -> None:
+    """Beside what is there, on the same session; and a model without it takes all of it away."""
+    site = load_site(with_ipv6(BASE))
+    found, switches = intents(site), {"tor1": rack.tor1, "spine1": rack.spine1}
+    for name, switch in switches.items():
+        switch.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        config = render("linux", found[name])
+        wanted = {"tables": dict(config.tables), "text": config.text}
+        assert applied(switch, **wanted)["changed"]
+        again = switch.module("switch_config", **wanted)
+        assert (again["changed"], again["add"], again["remove"]) == (False, [], [])
+    read = rack.tor1.module("switch_info")
+    links = {"LINK": {"swp49": {"mtu": read["ports"]["swp49"]["mtu"]}}}
+    assert parse("linux", "tor1", Config({**read["tables"], **links}, read["text"])) == found["tor1"]
+    own = site.networks["node"].ipv6
+    assert own is not None
+    eventually(lambda: own.cidr in rack.spine1.run("ip", "-6", "route"), 90)
+    # By Open vSwitch to the gateway.
+    rack.node1.run("ip", "address", "add", "2001:db8:1::15/64", "dev", "eno1", "nodad")
+    code = f"import socket; socket.create_connection(('{own.gateway}', 179), 2); print('yes')"
+    eventually(lambda: "yes" in rack.node1.run(sys.executable, "-c", code, check=False), 60)
+    for name, switch in switches.items():
+        gone = applied(switch, **options(name))
+        assert "ipv6" in str(gone["remove"])
+        assert switch.module("switch_config", **options(name))["changed"] is False
+    # What has no mark stays, as of IPv4; no route is there for it any more.
+    running = rack.tor1.vtysh("show running-config").splitlines()
+    assert [line.strip() for line in running if "2001:db8" in line or "fd00" in line] == [f"network {own.cidr}"]
+    eventually(lambda: own.cidr not in rack.spine1.run("ip", "-6", "route"), 30)
+    for name, switch in switches.items():
+        applied(switch, **options(name), exclusive=True)
+        assert "ipv6" not in switch.vtysh("show running-config")
 
 
 def test_a_server_may_announce_what_the_model_says_and_no_more(rack: SimpleNamespace) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.masquerade import RULES, masquerade_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import cni_config, router_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.config import Config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
@@ -105,6 +107,16 @@ class TestSegment:
     def test_outside_and_back(self, segment: SimpleNamespace) -> None:
         gateway = segment.site.networks["node"].ipv6.gateway
         assert pings(segment, "node1", gateway)
+        if NFT:
+            # Outside nobody knows the way to a pod: it is answered only with its server's address.
+            assert not pings(segment, "node1-pod", gateway, count=1)
+            for masquerade in (True, False):
+                sdn = replace(segment.site.cluster.sdn, masquerade=masquerade)
+                site = replace(segment.site, cluster=replace(segment.site.cluster, sdn=sdn))
+                rules = segment.node1.directory / "lent.nft"
+                rules.write_text(masquerade_files(site, site.server("node1"))[RULES])
+                segment.node1.run(NFT, "-f", rules)
+                assert pings(segment, "node1-pod", gateway, count=1) is masquerade
         way = (segment.site.server("node1").pod_cidr6, "via", node6(segment.site, "node1"))
         segment.switch.run("ip", "-6", "route", "add", *way)
         assert pings(segment, "node1-pod", gateway)
