@@ -308,6 +308,7 @@ def _cilium(draft: Draft) -> None:
         "overlay": "is an overlay itself",
         "masquerade": "gives packets to outside their server's address itself",
         "policies": "enforces NetworkPolicy objects itself",
+        "ipv6": "is set up for IPv4 only so far",
     }
     for name, does in brings.items():
         if sdn.get(name) is not None:

@@ -179,8 +179,8 @@ def test_ipv6_pools_are_announced_by_frr_and_not_by_the_speaker(fabric: dict[str
     assert f"  network {POOL6}\n" not in works
     assert "prefix-list KIBAN-POOLS seq 10" not in leads
     assert f"[Route]\nDestination={POOL6}\n" in files(site, "cp1")["/etc/systemd/network/30-kiban-lb.network"]
-    assert [obj["metadata"]["name"] for obj in unwanted(load_site(fabric))] == ["kiban-ipv6"]
-    assert unwanted(site) == []
+    assert "kiban-ipv6" in [obj["metadata"]["name"] for obj in unwanted(load_site(fabric))]
+    assert "kiban-ipv6" not in [obj["metadata"]["name"] for obj in unwanted(site)]
 
 
 def test_the_lab_is_that_of_the_fabric_with_ipv6(checkout: Path) -> None:
@@ -220,6 +220,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "cluster.sdn.ipv6.pods: '10.3.0.0/16' is not an IPv6 network",
     ),
     "IPv6 outside of it": ({"cluster.sdn.pods": "fd00::/48"}, "cluster.sdn.pods: 'fd00::/48' is not an IPv4 network"),
+    "cilium": ({"cluster.sdn.driver": "cilium"}, "ipv6: the network driver cilium is set up for IPv4 only so far"),
     "host bits": (
         {"networks.node.ipv6.cidr": "2001:db8::1/64"},
         "networks.node.ipv6.cidr: 2001:db8::1/64 is an address inside",
