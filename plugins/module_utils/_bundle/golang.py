@@ -16,6 +16,7 @@ import pwd
 import re
 import shutil
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .process import run
 from .recipe import Artifact, fill_in
 from .store import Facts, Store
 
-__all__ = ["build", "find_go", "inputs", "program_file", "toolchain"]
+__all__ = ["build", "complete", "find_go", "inputs", "program_file", "toolchain"]
 
 _PLACES = ["/usr/local/go/bin", "/usr/lib/go/bin"]
 _FLAGS = "-mod=readonly -trimpath -buildvcs=false"
@@ -95,16 +96,38 @@ def toolchain(store: Store, pinned: dict[str, str]) -> str:
 def inputs(artifact: Artifact, locks: Path, pinned: dict[str, str]) -> dict[str, Any]:
     """Everything that decides what comes out of a build."""
     folder = locks / artifact.name
-    files = sorted(path for path in folder.glob("*") if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
-    if not any(path.name == "go.mod" for path in files):
+    files = sorted(path for path in folder.rglob("*") if path.name in ("go.mod", "go.sum") or path.suffix == ".go")
+    if folder / "go.mod" not in files:
         raise BundleError(f"{artifact.name}: there is no {folder}/go.mod. Run relock.py {artifact.name}")
     return {
         "programs": artifact.part("modules", "go"),
         "version": artifact.version,
-        "lock": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        "lock": {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
         "go": pinned["version"],
         "flags": _FLAGS,
     }
+
+
+def complete(name: str, recipe: Mapping[str, Any], folder: Path, go: str, place: Path) -> Path:
+    """The lock files with the modules beside them of which only a part is taken, in a new directory of C(place).
+
+    What the lock files have in such a module's directory stands in the place of what was left out.
+    """
+    source = place / "source"
+    for part in recipe["partial"]:
+        module, env = part["module"], _environment(GOFLAGS="", GO111MODULE="on")
+        found = json.loads(run(name, [go, "mod", "download", "-json", module], place, env=env, cwd=place))
+        if found.get("Sum") != part["sum"]:
+            raise BundleError(f"{name}: {module} has the checksum {found.get('Sum')}, bundle.yml says {part['sum']}")
+        target = source / part["directory"]
+        shutil.copytree(found["Dir"], target)
+        # Files of Go's module cache are read-only, and so are its directories.
+        for directory, _directories, _files in os.walk(target):
+            os.chmod(directory, 0o755)
+        for left_out in part["without"]:
+            shutil.rmtree(target / left_out)
+    shutil.copytree(folder, source, dirs_exist_ok=True)
+    return source
 
 
 def program_file(package: str, module: str) -> str:
@@ -123,19 +146,34 @@ def build(artifact: Artifact, locks: Path, go: str, place: Path) -> Facts:
     )
     scratch = place / "scratch"
     scratch.mkdir()
-    argv = [go, "build", "-ldflags", f"-s -w {stamps}".strip(), "-o", f"{place}/"]
-    if recipe.get("tags"):
-        argv += ["-tags", ",".join(recipe["tags"])]
-    argv += sorted(set(recipe["programs"].values()))
-    run(f"{artifact.name} {artifact.version}", argv, place, env=_environment(GOTMPDIR=str(scratch)), cwd=folder)
+    if recipe.get("partial"):
+        folder = complete(f"{artifact.name} {artifact.version}", recipe, folder, go, scratch)
+    if recipe["programs"]:
+        argv = [go, "build", "-ldflags", f"-s -w {stamps}".strip(), "-o", f"{place}/"]
+        if recipe.get("tags"):
+            argv += ["-tags", ",".join(recipe["tags"])]
+        argv += sorted(set(recipe["programs"].values()))
+        run(f"{artifact.name} {artifact.version}", argv, place, env=_environment(GOTMPDIR=str(scratch)), cwd=folder)
     shutil.rmtree(scratch)
     for name, package in recipe["programs"].items():
         made = place / program_file(package, module.group(1) if module else "")
         if made.name != name:
             made.rename(place / name)
     for name, source in (recipe.get("trees") or {}).items():
-        _tree(f"{artifact.name} {artifact.version}", recipe["require"], source, go, folder, place / name)
-    return Facts(origin=_origin(artifact, folder))
+        _tree(f"{artifact.name} {artifact.version}", recipe["require"], source, go, locks / artifact.name, place / name)
+    for name, source in (recipe.get("joined") or {}).items():
+        _join(artifact, source, locks / artifact.name, go, place / name)
+    return Facts(origin=_origin(artifact, locks / artifact.name))
+
+
+def _join(artifact: Artifact, source: Mapping[str, str], folder: Path, go: str, target: Path) -> None:
+    """YAML files of a module, one after the other."""
+    what = f"{artifact.name} {artifact.version}"
+    said = run(what, [go, "mod", "download", "-json", source["module"]], target, env=_environment(), cwd=folder)
+    files = sorted(Path(json.loads(said)["Dir"]).glob(source["files"]))
+    if not files:
+        raise BundleError(f"{what}: {source['module']} has no {source['files']}")
+    target.write_text("---\n".join(path.read_text(encoding="utf-8") for path in files), encoding="utf-8")
 
 
 def _stamp(name: str, value: str) -> str:

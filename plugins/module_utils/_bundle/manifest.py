@@ -24,6 +24,8 @@ __all__ = ["describe", "put_together", "read", "verify"]
 
 FORMAT = 1
 NAME = "manifest.json"
+_KINDS = {"bin": "program", "cni": "cni", "images": "image", "objects": "objects"}
+"""By the directory of the bundle; C(objects) are for the cluster, not for servers."""
 
 
 def describe(recipe: Recipe, source: str, items: dict[str, Item]) -> tuple[dict[str, Any], dict[str, File]]:
@@ -37,7 +39,7 @@ def describe(recipe: Recipe, source: str, items: dict[str, Item]) -> tuple[dict[
             entry: dict[str, Any] = {
                 "name": name,
                 "version": artifact.version,
-                "kind": "image" if artifact.kind == "image" else "cni" if place.startswith("cni/") else "program",
+                "kind": _KINDS[place.split("/", maxsplit=1)[0]],
                 "file": place,
                 "sha256": file.sha256,
                 "size_bytes": file.size_bytes,

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "plugins" / "module_utils"))
+
+from _bundle.golang import complete  # noqa: E402
 
 
 def go(*argv: str, cwd: Path) -> str:
@@ -81,7 +86,18 @@ def relock(name: str, version: str, recipe: dict[str, Any]) -> None:
         (folder / "tools.go").write_text(
             f"//go:build tools\n\n// Written by relock.py.\npackage tools\n\nimport (\n{body})\n", encoding="utf-8"
         )
-    go("mod", "tidy", cwd=folder)
+    if recipe.get("partial"):
+        with tempfile.TemporaryDirectory() as scratch:
+            source = complete(name, recipe, folder, "go", Path(scratch))
+            go("mod", "tidy", cwd=source)
+            for file in ("go.mod", "go.sum"):
+                shutil.copyfile(source / file, folder / file)
+    elif recipe["programs"]:
+        go("mod", "tidy", cwd=folder)
+    else:
+        go("mod", "edit", "-fmt", cwd=folder)
+        (folder / "go.sum").unlink()
+        go("mod", "download", *required, cwd=folder)
     if minimum:
         described = json.loads(go("mod", "edit", "-json", cwd=folder))
         used = {entry["Path"] for entry in described["Require"]}

@@ -63,6 +63,13 @@ def test_staged_modules_have_the_version_of_kubernetes() -> None:
     assert {value for name, value in stamps.items() if name.endswith("gitMinor")} == {minor}
 
 
+def test_the_kinds_of_the_gateway_api_are_those_that_traefik_is_compiled_with() -> None:
+    version = RECIPE.artifacts["gateway-api"].version
+    assert f"sigs.k8s.io/gateway-api {version}\n" in (LOCKS / "traefik" / "go.mod").read_text().replace(
+        " // indirect", ""
+    )
+
+
 def test_the_toolchain_module_is_of_its_version() -> None:
     assert RECIPE.toolchain["module"] == f"golang.org/toolchain@v0.0.1-go{RECIPE.toolchain['version']}.linux-amd64"
 

@@ -58,7 +58,9 @@ def test_optional_artifacts_are_those_of_the_recipe(checkout: Path) -> None:
         "cilium-agent",
         "cilium-cni",
         "cilium-operator",
+        "gateway-api",
         *OPTIONAL,
+        "traefik",
         "volume-provisioner",
     ]
 
