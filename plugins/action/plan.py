@@ -18,7 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster, sds_local
+from ..plugin_utils._drivers import cluster, sds_local, traefik
 from ..plugin_utils._drivers.sds_drivers import PROVISIONED, PROVISIONER
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
@@ -202,7 +202,11 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
         kubelet_config=kubelet_config(site),
         # Empty where there is no bundle any more.
         runtime=next((str(entry["version"]) for entry in bundle if entry["name"] == "containerd"), ""),
-        objects=objects(site, {entry["name"]: entry["reference"] for entry in bundle if entry["kind"] == "image"}),
+        objects=objects(
+            site,
+            {entry["name"]: entry["reference"] for entry in bundle if entry["kind"] == "image"},
+            _definitions(args["bundle_manifest"], bundle),
+        ),
     )
 
 
@@ -214,10 +218,19 @@ def _bundle(path: str | None) -> list[dict[str, Any]]:
     return artifacts
 
 
-def objects(site: Site, images: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+def _definitions(path: str, bundle: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The kinds of the Gateway API, where the bundle has them."""
+    file = next((entry["file"] for entry in bundle if entry["name"] == traefik.DEFINITIONS), None)
+    if file is None:
+        return []
+    with open(os.path.join(os.path.dirname(path), file), encoding="utf-8") as handle:
+        return traefik.definitions(handle.read())
+
+
+def objects(site: Site, images: Mapping[str, str], kinds: Sequence[dict[str, Any]] = ()) -> tuple[dict[str, Any], ...]:
     """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
     # Without the bundle nothing is known to differ.
-    found = cluster.manifests(site, images) if images.keys() >= set(cluster.images_of(site)) else []
+    found = cluster.manifests(site, images, kinds) if images.keys() >= set(cluster.images_of(site)) else []
     drivers = {sds.driver for sds in site.cluster.sds}
     if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
         chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])

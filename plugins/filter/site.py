@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._drivers import cluster
+    from ..plugin_utils._drivers import cluster, traefik
     from ..plugin_utils._play import site_of_input
     from ..plugin_utils._site.ipam import address6
     from ..plugin_utils._site.kubeadm import init_config, join_config, join_patches, patches
@@ -78,9 +78,11 @@ def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     return {name: known[name] for name in names}
 
 
-def cluster_manifests(data: Mapping[str, Any] | str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cluster_manifests(
+    data: Mapping[str, Any] | str, manifest: Mapping[str, Any], definitions: str = ""
+) -> list[dict[str, Any]]:
     site = _site(data)
-    return cluster.manifests(site, _references(manifest, cluster.images_of(site)))
+    return cluster.manifests(site, _references(manifest, cluster.images_of(site)), traefik.definitions(definitions))
 
 
 def unwanted_manifests(data: Mapping[str, Any] | str) -> list[dict[str, Any]]:

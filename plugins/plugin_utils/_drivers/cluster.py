@@ -1,18 +1,18 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a site brings into its cluster besides storage: cluster DNS, network driver, policies, load balancer."""
+"""What a site brings into its cluster besides storage: DNS, network driver, policies, load balancer, ingress."""
 
 # This is a private plugin utility of the kiban.baremetal collection:
 # its interface may change at any time, do not use it from outside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._site.model import Site
-from . import cluster_dns, metallb, policies, sdn_cilium
+from . import cluster_dns, metallb, policies, sdn_cilium, traefik
 from .sds_drivers import PROVISIONED, PROVISIONER
 
 __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
@@ -22,18 +22,20 @@ def artifacts(site: Site) -> list[str]:
     """Optional artifacts of the bundle that the site needs."""
     provisioned = any(sds.driver in PROVISIONED for sds in site.cluster.sds)
     plugin = [sdn_cilium.PLUGIN] if _cilium(site) else []
-    return plugin + images_of(site)[1:] + ([PROVISIONER] if provisioned else [])
+    kinds = [traefik.DEFINITIONS] if site.cluster.ingress.driver else []
+    return plugin + images_of(site)[1:] + kinds + ([PROVISIONER] if provisioned else [])
 
 
 def images_of(site: Site) -> list[str]:
     """Names of the images that C(manifests) needs."""
     found = ["coredns"] + (list(sdn_cilium.IMAGES) if _cilium(site) else [])
     found += [policies.IMAGE] if site.cluster.sdn.policies else []
-    return found + (list(metallb.IMAGES) if site.cluster.load_balancer else [])
+    found += list(metallb.IMAGES) if site.cluster.load_balancer else []
+    return found + ([traefik.IMAGE] if site.cluster.ingress.driver else [])
 
 
-def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every object. C(images): by what references nodes know the images, by name."""
+def manifests(site: Site, images: Mapping[str, str], kinds: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Every object. C(images): by what references nodes know the images, by name. C(kinds): of the Gateway API."""
     found = cluster_dns.manifests(site, images["coredns"])
     if _cilium(site):
         found += sdn_cilium.manifests(site, images)
@@ -41,11 +43,16 @@ def manifests(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
         found += policies.manifests(images[policies.IMAGE], site.cluster.endpoint)
     if site.cluster.load_balancer:
         found += metallb.manifests(site, images)
+    if site.cluster.ingress.driver:
+        found += traefik.manifests(site, images[traefik.IMAGE], kinds)
     return found
 
 
 def unwanted(site: Site) -> list[dict[str, Any]]:
-    """Every object that C(manifests) would have if the model asked for more; its names count, not its content."""
+    """Every object that C(manifests) would have if the model asked for more; its names count, not its content.
+
+    Not the kinds of the Gateway API: with them the Gateways and routes of others would go.
+    """
     found = [] if site.cluster.sdn.policies else policies.manifests("", site.cluster.endpoint)
     if not site.cluster.load_balancer:
         found += metallb.manifests(site, dict.fromkeys(metallb.IMAGES, ""))
@@ -53,6 +60,8 @@ def unwanted(site: Site) -> list[dict[str, Any]]:
         found.append(metallb.pool6())
     if not _cilium(site):
         found += sdn_cilium.manifests(site, dict.fromkeys(sdn_cilium.IMAGES, "")) + sdn_cilium.definitions()
+    if not site.cluster.ingress.driver:
+        found += traefik.manifests(site, "")
     return found
 
 

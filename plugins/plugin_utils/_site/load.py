@@ -17,6 +17,7 @@ from typing import Any
 import netaddr  # type: ignore[import-untyped, unused-ignore]
 
 from .check_fabric import check_fabric
+from .check_ingress import check_ingress
 from .check_limits import check_limits
 from .check_networks import check_networks
 from .check_servers import check_cluster, check_profiles, check_servers
@@ -31,6 +32,7 @@ from .model import (
     DiskSelector,
     Fabric,
     FirmwareBaseline,
+    Ingress,
     Limits,
     Network,
     Network6,
@@ -118,6 +120,7 @@ def _check_meaning(draft: Draft) -> list[Problem]:
     check_networks(draft)
     check_servers(draft)
     check_cluster(draft)
+    check_ingress(draft)
     check_fabric(draft)
     check_limits(draft)
     return draft.problems
@@ -219,6 +222,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         sdn=sdn,
         load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(_written(pool) if ":" in pool else pool for pool in raw["load_balancer"]["pools"]),
+        ingress=Ingress(**raw["ingress"]),
         sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )

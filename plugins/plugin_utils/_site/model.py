@@ -20,6 +20,7 @@ __all__ = [
     "Deploy",
     "DiskSelector",
     "Fabric",
+    "Ingress",
     "Limits",
     "Network",
     "Network6",
@@ -303,6 +304,17 @@ class Sds:
 
 
 @dataclass(frozen=True)
+class Ingress:
+    driver: str | None = None
+    """What serves Ingress objects and the Gateway API; none: nothing of the collection does."""
+    address: str | None = None
+    """Of the load balancer's pools; none: the load balancer chooses one."""
+    http_node_port: int = 30080
+    """Where there is no load balancer: port on every node."""
+    https_node_port: int = 30443
+
+
+@dataclass(frozen=True)
 class Cluster:
     kubernetes: str
     endpoint: str
@@ -313,6 +325,7 @@ class Cluster:
     """Driver that gives Services of type LoadBalancer their addresses; none: somebody else does."""
     pools: tuple[str, ...]
     """Address ranges for them."""
+    ingress: Ingress
     sds: tuple[Sds, ...]
     extra_args: Mapping[str, Mapping[str, Any]]
     """By part: etcd, api_server, controller_manager, scheduler, kubelet_config, liveness, readiness."""
