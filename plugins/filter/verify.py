@@ -21,6 +21,7 @@ from ..plugin_utils._verify import (
 )
 from ..plugin_utils._verify_network import (
     balancer_dials,
+    ingress_dials,
     lost_node_figures,
     lost_node_watch,
     policy_steps,
@@ -64,6 +65,7 @@ class FilterModule:
         return {
             "balancer_dials": _told(balancer_dials),
             "contract_dials": _told(_contract_dials),
+            "ingress_dials": _told(ingress_dials),
             "lost_node_figures": lost_node_figures,
             "lost_node_watch": _told(lost_node_watch),
             "node_problems": node_problems,

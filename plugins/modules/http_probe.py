@@ -30,9 +30,19 @@ attributes:
       - This module changes nothing.
 options:
   url:
-    description: What to ask, V(http://...).
+    description: What to ask, V(http://...) or V(https://...).
     type: str
     required: true
+    version_added: 0.1.0
+  name:
+    description:
+      - The name that is asked for, by the header C(Host) and by TLS, where the URL has only the address of a server
+        that serves many names.
+    type: str
+    version_added: 0.1.0
+  ca:
+    description: Certificates in PEM form, one of which must vouch for the server. Without it, those of the host.
+    type: str
     version_added: 0.1.0
   count:
     description: How many requests. Without it and O(duration), one.
@@ -91,6 +101,12 @@ EXAMPLES = r"""
     count: 40
     min_bodies: 2
     ready_timeout: 30
+
+- name: One of many names of a server answers by TLS
+  kiban.baremetal.http_probe:
+    url: https://203.0.113.130/
+    name: shop.example.net
+    ca: "{{ lookup('ansible.builtin.file', 'ca.pem') }}"
 """
 
 RETURN = r"""
@@ -140,6 +156,8 @@ seconds:
 
 import http.client
 import re
+import socket
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Callable
@@ -155,13 +173,19 @@ class ProbeError(Exception):
     """A request that was not answered as expected."""
 
 
-def get(url: str, timeout: float, expect: str | None) -> str:
+def get(
+    url: str, timeout: float, expect: str | None, name: str | None = None, tls: ssl.SSLContext | None = None
+) -> str:
     """One request on one connection; the body, or why not."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET", target, headers={"Connection": "close"})
+        if tls:
+            plain = socket.create_connection((host, port), timeout)
+            connection.sock = tls.wrap_socket(plain, server_hostname=name or host)
+        connection.request("GET", target, headers={"Connection": "close", "Host": name or parts.netloc})
         response = connection.getresponse()
         body = response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as exc:
@@ -271,6 +295,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
+            "name": {"type": "str"},
+            "ca": {"type": "str"},
             "count": {"type": "int"},
             "duration": {"type": "float"},
             "interval": {"type": "float", "default": 0.1},
@@ -286,13 +312,18 @@ def main() -> None:
     )
     params = module.params
     url = params["url"]
-    if not re.match(r"http://[^/]", url):
-        module.fail_json(msg=f"url must begin with http:// and name a host: {url}")
+    if not re.match(r"https?://[^/]", url):
+        module.fail_json(msg=f"url must begin with http:// or https:// and name a host: {url}")
     if module.check_mode:
         module.exit_json(**Record().result(0.0))
 
+    try:
+        tls = ssl.create_default_context(cadata=params["ca"]) if url.startswith("https") else None
+    except (ssl.SSLError, ValueError) as exc:
+        module.fail_json(msg=f"ca holds no certificate in PEM form: {exc}")
+
     def ask() -> str:
-        return get(url, params["timeout"], params["expect"])
+        return get(url, params["timeout"], params["expect"], params["name"], tls)
 
     count = params["count"] if params["count"] or params["duration"] else 1
     if params["ready_timeout"]:

@@ -20,6 +20,7 @@ from ._verify import address_of, dial, two_sets
 
 __all__ = [
     "balancer_dials",
+    "ingress_dials",
     "lost_node_figures",
     "lost_node_watch",
     "policy_steps",
@@ -151,6 +152,27 @@ def balancer_dials(services: Sequence[Mapping[str, Any]], pools: Sequence[str], 
             {"url": f"http://[{one}]/hostname", "expect": "^sdn-(one|two)-", "label": f"{one}, by the control plane"}
             for one in six
         ),
+    ]
+
+
+def ingress_dials(service: Mapping[str, Any], node: str, domain: str) -> list[dict[str, str]]:
+    """What to ask of the ingress from outside for C(ingress) and C(route) of a domain, by HTTP and by HTTPS.
+
+    At the address of its Service, or at a node where it is of type NodePort. ValueError where it has no address yet.
+    """
+    balanced = service["spec"]["type"] == "LoadBalancer"
+    host = _given(service) if balanced else node
+    if not host:
+        raise ValueError(f"Service {service['metadata']['name']} has no address")
+    ports = {port["name"]: port["port" if balanced else "nodePort"] for port in service["spec"]["ports"]}
+    return [
+        {
+            "url": f"{scheme}://{host}:{ports[scheme]}/hostname",
+            "name": f"{name}.{domain}",
+            "label": f"{kind} by {scheme.upper()}",
+        }
+        for name, kind in (("ingress", "Ingress"), ("route", "HTTPRoute"))
+        for scheme in ("http", "https")
     ]
 
 

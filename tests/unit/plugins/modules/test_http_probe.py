@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import re
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +26,7 @@ class Site:
 
     def __init__(self, answer: Answer) -> None:
         self.seen: list[str] = []
+        self.hosts: list[str] = []
         self.ports: set[int] = set()
         site = self
 
@@ -30,6 +35,7 @@ class Site:
 
             def do_GET(self) -> None:
                 site.seen.append(self.path)
+                site.hosts.append(self.headers["Host"])
                 site.ports.add(self.client_address[1])
                 status, body = answer(len(site.seen))
                 if status == 0:
@@ -208,6 +214,54 @@ def test_what_is_asked_for_must_hold(serve: Serve, run_module: RunModule, params
     assert result["failed"] is bool(wrong)
     assert wrong in result.get("msg", "")
     assert (result["ok"], result["lost"]) == (3, 1)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """For one name, with its key in the same file."""
+    made = tmp_path / "web.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        + ["-subj", "/CN=web", "-addext", "subjectAltName=DNS:shop.example.net", "-out", made, "-keyout", made],
+        check=True,
+        capture_output=True,
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("params", "wrong"),
+    [
+        ({"name": "shop.example.net", "ca": "right"}, ""),
+        ({"name": "other.example.net", "ca": "right"}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"name": "shop.example.net"}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"ca": "right"}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"ca": "no certificate"}, "ca holds no certificate in PEM form"),
+    ],
+)
+def test_a_name_is_asked_for_by_tls(
+    serve: Serve, run_module: RunModule, certificate: Path, params: dict[str, str], wrong: str
+) -> None:
+    site = serve(lambda number: (200, "x"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    site.server.socket = tls.wrap_socket(site.server.socket, server_side=True)
+    if params.get("ca") == "right":
+        params = {
+            **params,
+            "ca": re.search(r"-----BEGIN CERT[^-]+-----[^-]+-----END [^-]+-----", certificate.read_text())[0],
+        }  # type: ignore[index]
+    result = run_module(http_probe, url=site.url.replace("http", "https"), **params)
+    assert result["failed"] is bool(wrong)
+    assert wrong in result.get("msg", "")
+    assert site.hosts == ([] if wrong else ["shop.example.net"])
+
+
+def test_a_name_is_asked_for(serve: Serve, run_module: RunModule) -> None:
+    site = serve(lambda number: (200, "x"))
+    run_module(http_probe, url=site.url, name="shop.example.net")
+    run_module(http_probe, url=site.url)
+    assert site.hosts == ["shop.example.net", site.url.removeprefix("http://")]
 
 
 def test_only_http(run_module: RunModule) -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify_network import (
     balancer_dials,
+    ingress_dials,
     lost_node_figures,
     lost_node_watch,
     policy_steps,
@@ -278,3 +279,32 @@ def test_who_is_asked_while_a_node_is_lost(checkout: Path) -> None:
     # It ends by itself, some seconds after the last answer.
     assert 3 < told["lost"]["last_lost"] - told["lost"]["last_ok"] < 20
     assert lost_node_figures(told, {})["problems"] == []
+
+
+def ingress_service(kind: str, address: str = "") -> dict[str, Any]:
+    ports = [{"name": "http", "port": 80, "nodePort": 30080}, {"name": "https", "port": 443, "nodePort": 30443}]
+    status = {"loadBalancer": {"ingress": [{"ip": address}]} if address else {}}
+    return {"metadata": {"name": "traefik"}, "spec": {"type": kind, "ports": ports}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("service", "ends"),
+    [
+        (ingress_service("LoadBalancer", "203.0.113.130"), ("203.0.113.130:80", "203.0.113.130:443")),
+        (ingress_service("NodePort"), ("198.51.100.21:30080", "198.51.100.21:30443")),
+    ],
+)
+def test_where_the_ingress_is_asked(service: dict[str, Any], ends: tuple[str, str]) -> None:
+    dials = ingress_dials(service, "198.51.100.21", "v.test")
+    http, https = (f"http://{ends[0]}/hostname", f"https://{ends[1]}/hostname")
+    assert [(dial["url"], dial["name"], dial["label"]) for dial in dials] == [
+        (http, "ingress.v.test", "Ingress by HTTP"),
+        (https, "ingress.v.test", "Ingress by HTTPS"),
+        (http, "route.v.test", "HTTPRoute by HTTP"),
+        (https, "route.v.test", "HTTPRoute by HTTPS"),
+    ]
+
+
+def test_an_ingress_without_an_address_is_said() -> None:
+    with pytest.raises(ValueError, match="Service traefik has no address"):
+        ingress_dials(ingress_service("LoadBalancer"), "198.51.100.21", "v.test")
