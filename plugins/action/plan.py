@@ -18,7 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster, sds_local, traefik
+from ..plugin_utils._drivers import cluster, sds_ceph, sds_local, traefik
 from ..plugin_utils._drivers.sds_drivers import PROVISIONED, PROVISIONER
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
@@ -314,7 +314,7 @@ def _elsewhere(site: Site) -> list[str]:
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:
-    """What only matters when a server that somebody depends on would be disrupted: its pods, and etcd."""
+    """What only matters when a server that somebody depends on would be disrupted: its pods, etcd and Ceph."""
     disrupted = [name for name, level in asks(site, intent, state) if level != "none"]
     if not disrupted or not state.cluster.reachable:
         return state
@@ -322,11 +322,14 @@ def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteS
     kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
     others = {
         server.name: server.addresses["node"]
-        for server in site.with_role("control_plane")
-        if server.name not in state.hosts and server.name in state.cluster.nodes
+        for server in site.servers
+        if ("control_plane" in server.roles or server.name in sds_ceph.monitors(site))
+        and server.name not in state.hosts
+        and server.name in state.cluster.nodes
     }
+    ceph = dict.fromkeys(others, [sds_ceph.CONFIG] if sds_ceph.chosen(site) else [])
     return replace(
         state,
-        others=read_hosts(access, others, {}, _AT_ONCE),
+        others=read_hosts(access, others, ceph, _AT_ONCE),
         cluster=with_pods(state.cluster, args["kubectl"], kubeconfig, disrupted),
     )

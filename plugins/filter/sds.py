@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 try:
-    from ..plugin_utils._drivers import sds_drivers
+    from ..plugin_utils._drivers import sds_ceph, sds_drivers
     from ..plugin_utils._play import site_of_input
     from ..plugin_utils._site.model import Site
 except ImportError as error:
@@ -46,6 +46,21 @@ def sds_manifests(
     return sds_drivers.PROVISIONED[driver](site, images[sds_drivers.PROVISIONER], pull_policy, default_class)
 
 
+def sds_ceph_server(data: Mapping[str, Any] | str, server: str) -> dict[str, Any]:
+    site = _site(data, sds_ceph.CAPABILITIES.driver)
+    known = site.server(server)
+    automount, *daemons = sds_ceph.services(site, known)
+    return {
+        "fsid": sds_ceph.fsid(site),
+        "monitors": sds_ceph.monitors(site),
+        "osds": sum(len(sds_ceph.devices(site, each)) for each in site.servers),
+        "secret": sds_ceph.SECRET,
+        "automount": automount,
+        "daemons": daemons,
+        "devices": sds_ceph.devices(site, known),
+    }
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"sds_manifests": sds_manifests}
+        return {"sds_ceph_server": sds_ceph_server, "sds_manifests": sds_manifests}

@@ -254,7 +254,7 @@ def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
 def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
     """What a storage driver offers, with C(offered): the words by which checks of its contract are chosen.
 
-    How much is free can be measured where a server of the site holds the volumes, not on somebody's filer.
+    How much is free can be measured where one server of the site holds the volumes, not on somebody's filer.
     """
     if driver not in DRIVERS:
         raise ValueError(f"there is no storage driver '{driver}', only {', '.join(sorted(DRIVERS))}")
@@ -264,7 +264,7 @@ def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
         "size_enforced": can.size_enforced,
         "capacity_told": can.capacity_told,
         "expansion": can.expansion,
-        "measured": driver != "nfs" or server_known,
+        "measured": driver != "ceph" and (driver != "nfs" or server_known),
     }
     return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
 

@@ -11,17 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import sds_local, sds_lvm, sds_nfs
+from . import sds_ceph, sds_local, sds_lvm, sds_nfs
 from .sds import Capabilities
 
 __all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER"]
 
 DRIVERS: Mapping[str, Capabilities] = {
-    can.driver: can for can in (sds_local.CAPABILITIES, sds_lvm.CAPABILITIES, sds_nfs.CAPABILITIES)
+    can.driver: can
+    for can in (sds_ceph.CAPABILITIES, sds_local.CAPABILITIES, sds_lvm.CAPABILITIES, sds_nfs.CAPABILITIES)
 }
 
 PROVISIONER = "volume-provisioner"
 """Image of the bundle that makes the volumes of these drivers."""
 
-PROVISIONED: Mapping[str, Callable[..., list[dict[str, Any]]]] = {"lvm": sds_lvm.manifests, "nfs": sds_nfs.manifests}
+PROVISIONED: Mapping[str, Callable[..., list[dict[str, Any]]]] = {
+    "ceph": sds_ceph.manifests,
+    "lvm": sds_lvm.manifests,
+    "nfs": sds_nfs.manifests,
+}
 """Drivers whose objects all follow from the site model and this image, each with what renders them."""

@@ -22,11 +22,13 @@ import time
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing
 
 PATHS: list[str] = []
 LAYOUTS = False
+CEPH_CONF = "/etc/ceph/ceph.conf"
 FRR = "/etc/frr/frr.conf"
 LOCAL = "/var/lib/kiban/local/"
 UNITS = (
@@ -71,9 +73,9 @@ def digest(path: str) -> str | None:
         return None
 
 
-def units() -> dict[str, Any]:
+def units(more: list[str]) -> dict[str, Any]:
     """How the services are, and which units have failed: by one process."""
-    kinds = "--type=service,mount,timer,socket"
+    kinds = "--type=service,mount,timer,socket,automount"
     command = ["systemctl", "list-units", "--all", kinds, "--plain", "--no-legend", "--no-pager", "--full"]
     try:
         out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -81,7 +83,7 @@ def units() -> dict[str, Any]:
         return {"units": {}, "failed": []}
     rows = {words[0]: words for line in out.splitlines() if len(words := line.split()) > 3}
     found = {}
-    for name in UNITS:
+    for name in (*UNITS, *more):
         enabled = bool(glob.glob(f"/etc/systemd/system/*.wants/{name}"))
         # systemd forgets a unit that is not there and not asked for.
         _name, load, active = (rows.get(name) or [name, "unloaded", "inactive"])[:3]
@@ -294,9 +296,11 @@ def main() -> None:
         record["readonly"], record["uses"] = any(readonly for _at, readonly in own), uses(record["name"], mounts)
     image, ramdisk = load("/etc/kiban/image.json") or {}, attr("/usr/lib/kiban/ramdisk-id")
     in_ramdisk = bool(ramdisk) or os.path.exists("/etc/kiban/ramdisk")
+    with_ceph, node = CEPH_CONF in PATHS and not in_ramdisk, os.uname().nodename
+    services = {"units": {}, "failed": []} if in_ramdisk else units(ceph_units(node) if with_ceph else [])
     answer = {
         "where": "ramdisk" if in_ramdisk else "node",
-        "name": os.uname().nodename,
+        "name": node,
         "uuid": (attr("/sys/class/dmi/id/product_uuid") or "").lower() or None,
         "time": time.time(),
         "boot_id": attr("/proc/sys/kernel/random/boot_id"),
@@ -317,7 +321,8 @@ def main() -> None:
         "disks": disks,
         "lost": lost(disks),
         "layouts": layouts(disks, read) if LAYOUTS else None,
-        **({"units": {}, "failed": []} if in_ramdisk else units()),
+        **services,
+        "ceph": ceph(node, services["units"]) if with_ceph else None,
         "network": [] if in_ramdisk else network(),
         "routing": routing(read(FRR)) if FRR in PATHS and not in_ramdisk else [],
     }

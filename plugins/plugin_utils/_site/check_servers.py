@@ -187,6 +187,7 @@ def check_cluster(draft: Draft) -> None:
 
 # Keys of a storage driver beside `driver`: with an example those that it needs, without one those that it may have.
 _SDS_KEYS: dict[str, dict[str, str | None]] = {
+    "ceph": {"monitors": "[node1, node2, node3]", "osds": "[osd1]"},
     "local": {},
     "lvm": {"volume_group": "data"},
     "nfs": {"server": "node3", "export": "/srv/volumes", "mount_options": None},
@@ -206,6 +207,39 @@ def _sds_options(draft: Draft, path: str, sds: dict[str, Any]) -> None:
         draft.problem(f"{path}.{key}", f"the driver '{driver}' does not take it", takes)
     if driver == "lvm" and sds.get("volume_group"):
         _volume_group(draft, f"{path}.volume_group", sds["volume_group"])
+    if driver == "ceph":
+        _ceph(draft, path, sds)
+
+
+def _ceph(draft: Draft, path: str, sds: dict[str, Any]) -> None:
+    names, monitors = [name for entry in draft.entries for name in entry.names], sds.get("monitors") or []
+    for name in monitors:
+        if name not in names:
+            draft.problem(f"{path}.monitors", f"'{name}' is no server of the site", nearest(name, names))
+    if len(monitors) not in (0, 1, 3, 5):
+        draft.problem(
+            f"{path}.monitors",
+            f"{len(monitors)} monitors survive no more losses than one less",
+            "three or five of them",
+        )
+    used = {entry.raw.get("profile") for entry in draft.entries}
+    for osd in sds.get("osds") or []:
+        pools = {
+            name: (raw or {}).get("storage", {}).get(osd) or {}
+            for name, raw in draft.part("profiles").items()
+            if name in used and osd in ((raw or {}).get("storage") or {})
+        }
+        if not pools:
+            draft.problem(f"{path}.osds", f"no profile of a server has a pool '{osd}' under storage")
+        for profile, pool in pools.items():
+            volumes = pool.get("volumes") or {}
+            plain = [name for name, volume in volumes.items() if not (volume or {}).get("filesystem")]
+            if pool.get("count") != 1 or len(volumes) != 1 or not plain:
+                draft.problem(
+                    f"profiles.{profile}.storage.{osd}",
+                    "an OSD is a pool of one disk with one volume and no file system",
+                    "count: 1, volumes: {block: {}}",
+                )
 
 
 def _volume_group(draft: Draft, path: str, name: str) -> None:

@@ -52,9 +52,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume that a storage driver keeps on several servers."""
+    """What a storage driver keeps on several servers."""
 
     name: str
+    """As it begins a sentence."""
     replicas: Mapping[str, bool]
     """Server name to whether the replica there is healthy and in step."""
     needed: int = 1
@@ -268,8 +269,7 @@ def _volumes(service: Service, name: str, lost: Collection[str]) -> Iterator[str
         left = [other for other, healthy in volume.replicas.items() if healthy and other not in lost and other != name]
         if len(left) < volume.needed:
             yield (
-                f"volume {volume.name} needs {volume.needed} healthy replicas, and without {name} {len(left)} would be "
-                "left"
+                f"{volume.name} needs {volume.needed} healthy replicas, and without {name} {len(left)} would be left"
             )
 
 

@@ -56,6 +56,8 @@ from .to_vars import site_vars
 
 __all__ = ["load_site", "load_text", "site_text"]
 
+_SDS_LISTS = ("mount_options", "monitors", "osds")
+
 _KNOWN: dict[str, Site] = {}
 """The last sites of this process, by text. Ansible runs each task in a fork of it, which has them at once."""
 
@@ -223,7 +225,7 @@ def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Clus
         load_balancer=raw["load_balancer"]["driver"],
         pools=tuple(_written(pool) if ":" in pool else pool for pool in raw["load_balancer"]["pools"]),
         ingress=Ingress(**raw["ingress"]),
-        sds=tuple(Sds(**{**sds, "mount_options": tuple(sds["mount_options"])}) for sds in raw["sds"]),
+        sds=tuple(Sds(**{**sds, **{key: tuple(sds[key]) for key in _SDS_LISTS}}) for sds in raw["sds"]),
         extra_args=raw["extra_args"],
     )
 

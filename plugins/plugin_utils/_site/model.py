@@ -301,6 +301,10 @@ class Sds:
     volume_group: str | None = None
     """With C(lvm): the pool of profiles whose volume group holds the volumes."""
     mount_options: tuple[str, ...] = ()
+    monitors: tuple[str, ...] = ()
+    """With C(ceph): the servers with a monitor."""
+    osds: tuple[str, ...] = ()
+    """With C(ceph): the pools of profiles that are OSDs, each of one disk with one volume."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .ceph import notices_of_ceph
 from .changes import CLUSTER, DISRUPTIONS, Change, Finding, Intent, Notice, Problem, View
 from .disruption import admit, waves
 from .hardware import bios, hardware_notices, volumes
@@ -130,7 +131,7 @@ def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[st
             continue
         found += _server(site, server, intent, state)
     found += [*_services(intent, state), *unknown_bmcs(state), *unknown_nodes(site, state), *kube_proxy(site, state)]
-    found += switches(state)
+    found += [*switches(state), *notices_of_ceph(site, {**state.others, **state.hosts})]
     changes = sorted((c for c in found if isinstance(c, Change)), key=lambda change: STAGES.index(change.stage))
     return Plan(
         site=site.name,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .ceph import volumes_of_ceph
 from .disruption import Etcd, Pod, PodBudget, Service
 from .model import Server, Site
 from .state import HostState, SiteState
@@ -45,6 +46,7 @@ def service_of(site: Site, state: SiteState) -> Service:
         etcd=_etcd(site, hosts, members),
         budgets=cluster.budgets,
         pods=cluster.pods,
+        volumes=volumes_of_ceph(site, hosts),
         leases=state.leases,
         unread="" if cluster.reachable else cluster.error or "it was not asked",
     )

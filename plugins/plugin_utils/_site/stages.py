@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from .._drivers.sds_ceph import chosen
 from .._drivers.sds_nfs import EXPORTS
 from .changes import Change, Finding, View
 from .disks import matching
@@ -117,6 +118,11 @@ def pools(view: View) -> Iterator[Finding]:
     wanted = view.intent.files.get(view.server.name, {}).get(EXPORTS)
     if wanted != view.host.files.get(EXPORTS):
         differing.append(f"{EXPORTS} differs")
+    if chosen(view.site):
+        # Most sites have none: they need not pay for this.
+        from .ceph import differences_of_ceph
+
+        differing += differences_of_ceph(view)
     if differing or view.unseen:
         yield view.change("pools", "make", "pools", "; ".join(differing), "as the profile says")
 
@@ -124,7 +130,11 @@ def pools(view: View) -> Iterator[Finding]:
 def serves(view: View) -> bool:
     """A storage driver makes volumes on this server's pools."""
     names = {pool.name for pool in view.site.profiles[view.server.profile].storage}
-    return _exports(view) or any(sds.volume_group in names for sds in view.site.cluster.sds)
+    return (
+        _exports(view)
+        or chosen(view.site) is not None
+        or any(sds.volume_group in names for sds in view.site.cluster.sds)
+    )
 
 
 def _exports(view: View) -> bool:

@@ -117,6 +117,8 @@ class HostState:
     etcd: EtcdMember | None = None
     layouts: Mapping[str, Any] | None = None
     """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
+    ceph: Mapping[str, Any] | None = None
+    """What there is of Ceph, as the probe tells it; none: not asked for."""
 
     @classmethod
     def from_probe(cls, probe: Mapping[str, Any], clock_off: float = 0.0) -> HostState:
@@ -141,6 +143,7 @@ class HostState:
             routing=tuple(probe.get("routing") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
             layouts=probe.get("layouts"),
+            ceph=probe.get("ceph"),
         )
 
 

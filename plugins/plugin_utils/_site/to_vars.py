@@ -45,7 +45,10 @@ def site_vars(site: Site) -> dict[str, Any]:
             "sdn": asdict(site.cluster.sdn),
             "load_balancer": {"driver": site.cluster.load_balancer, "pools": list(site.cluster.pools)},
             "ingress": asdict(site.cluster.ingress),
-            "sds": [{**asdict(sds), "mount_options": list(sds.mount_options)} for sds in site.cluster.sds],
+            "sds": [
+                {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(sds).items()}
+                for sds in site.cluster.sds
+            ],
             "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
         },
     }

@@ -2,11 +2,12 @@
 // GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Volume-provisioner makes and removes the volumes of the storage drivers nfs and lvm. What it makes are
+// Volume-provisioner makes and removes the volumes of the storage drivers nfs, ceph and lvm. What it makes are
 // PersistentVolumes of the kinds nfs and local, which the kubelet mounts by itself: no node needs a CSI driver, and
 // volumes that are mounted do not depend on this program.
 //
 //	volume-provisioner nfs  one for the cluster: a directory of an NFS export for each claim
+//	volume-provisioner ceph one for the cluster: a directory of a CephFS for each claim
 //	volume-provisioner lvm  one on each node that has the volume group: a logical volume for each claim
 package main
 
@@ -26,8 +27,9 @@ import (
 )
 
 const (
-	nfsName = "nfs.kiban.baremetal"
-	lvmName = "lvm.kiban.baremetal"
+	nfsName  = "nfs.kiban.baremetal"
+	cephName = "ceph.kiban.baremetal"
+	lvmName  = "lvm.kiban.baremetal"
 )
 
 func main() {
@@ -39,13 +41,13 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return fmt.Errorf("usage: volume-provisioner nfs|lvm [options]")
+		return fmt.Errorf("usage: volume-provisioner nfs|ceph|lvm [options]")
 	}
 	flags := flag.NewFlagSet(args[1], flag.ExitOnError)
 	kubeconfig := flags.String("kubeconfig", "", "outside a cluster, the file with the way to the API server")
 	server := flags.String("server", "", "nfs: address of the server")
-	export := flags.String("export", "", "nfs: path of the export on the server")
-	root := flags.String("root", "/export", "nfs: where the export is mounted here; lvm: where the node's / is")
+	export := flags.String("export", "", "nfs: path of the export on the server; ceph: where nodes have the file system")
+	root := flags.String("root", "/export", "nfs, ceph: where that is mounted here; lvm: where the node's / is")
 	node := flags.String("node", "", "lvm: name of this node")
 	group := flags.String("volume-group", "", "lvm: name of the volume group")
 	class := flags.String("class", "", "lvm: storage class whose capacity is told")
@@ -69,6 +71,11 @@ func run(args []string) error {
 			return fmt.Errorf("nfs needs --server and --export")
 		}
 		provision(ctx, client, nfsName, &nfs{server: *server, export: *export, root: *root})
+	case "ceph":
+		if *export == "" {
+			return fmt.Errorf("ceph needs --export")
+		}
+		provision(ctx, client, cephName, &cephfs{mount: *export, root: *root})
 	case "lvm":
 		if *node == "" || *group == "" || *class == "" || *namespace == "" {
 			return fmt.Errorf("lvm needs --node, --volume-group, --class and --namespace")
@@ -78,7 +85,7 @@ func run(args []string) error {
 		go volumes.watchClaims(ctx)
 		provision(ctx, client, lvmName, volumes)
 	default:
-		return fmt.Errorf("there is no driver %q: nfs or lvm", args[1])
+		return fmt.Errorf("there is no driver %q: nfs, ceph or lvm", args[1])
 	}
 	return nil
 }

@@ -58,8 +58,13 @@ func (n *nfs) Delete(_ context.Context, volume *v1.PersistentVolume) error {
 	if source == nil || source.Server != n.server || source.Path != filepath.Join(n.export, volume.Name) {
 		return fmt.Errorf("it is not a directory of %s:%s that was made for %s: remove it by hand", n.server, n.export, volume.Name)
 	}
-	// First out of sight, so that a removal that was cut off never leaves half a volume under its name.
-	place, gone := filepath.Join(n.root, volume.Name), filepath.Join(n.root, ".removed-"+volume.Name)
+	return removeDirectory(n.root, volume.Name)
+}
+
+// removeDirectory takes a volume out of sight first, so that a removal that was cut off never leaves half a volume under
+// its name.
+func removeDirectory(root, name string) error {
+	place, gone := filepath.Join(root, name), filepath.Join(root, ".removed-"+name)
 	if err := os.Rename(place, gone); err != nil && !os.IsNotExist(err) {
 		return err
 	}

@@ -131,7 +131,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "etcd needs 3 of 4 members once its learners vote",
     ),
     "control plane one at a time": ({"control": 5}, {"down": {"cp2": "silent"}}, "cp1", "cp2 does not serve"),
-    "volume": ({}, {"volumes": (Volume("pool/1", {"w2": True, "w3": False}),)}, "w2", "volume pool/1 needs 1 healthy"),
+    "volume": (
+        {},
+        {"volumes": (Volume("volume pool/1", {"w2": True, "w3": False}),)},
+        "w2",
+        "volume pool/1 needs 1 healthy",
+    ),
 }
 
 

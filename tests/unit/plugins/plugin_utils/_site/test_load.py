@@ -476,10 +476,10 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
     # Drivers and versions
     "network driver": ([("cluster.sdn.driver", "bpg")], "cluster.sdn.driver", "'bpg' is not supported", "mean 'bgp'?"),
     "storage driver": (
-        [("cluster.sds", [{"driver": "ceph"}])],
+        [("cluster.sds", [{"driver": "longhorn"}])],
         "cluster.sds[0].driver",
-        "'ceph' is not",
-        "known: local",
+        "'longhorn' is not",
+        "known: ceph",
     ),
     "NFS without a server": (
         [("cluster.sds", [{"driver": "nfs", "export": "/srv/volumes"}])],

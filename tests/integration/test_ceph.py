@@ -1,0 +1,298 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Ceph cluster of real daemons on three servers, made by the code of the modules and the files of the driver."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph import CephError, entities, keyring, new_key
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_cluster import (
+    ensure_cluster,
+    forget_osds,
+    health_of,
+    not_serving,
+    quorum_missing,
+    wait_for,
+)
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_monitor import ensure_monitor
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_osd import BOOTSTRAP, ensure_osd
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_ceph
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ceph import (
+    differences_of_ceph,
+    notices_of_ceph,
+    volumes_of_ceph,
+)
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import Intent, View
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Service, admit
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import HostState, SiteState
+from ansible_collections.kiban.baremetal.tests.integration.ceph_servers import Server, why_not
+from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")]
+
+# A range of loopback that nobody else uses.
+SITE = load_site(
+    yaml.safe_load((CHECKOUT / "inventories/lab-ceph/site.yml").read_text().replace("198.51.100.", "127.45.100."))
+)
+FSID, MONITORS = sds_ceph.fsid(SITE), sds_ceph.monitors(SITE)
+DEVICE = "/dev-of-osd"
+SIZE = 3 << 30
+# Of this machine's disk little may be free.
+ROOM = "[mon]\nmon_data_avail_warn = 1\nmon_data_avail_crit = 0\n"
+
+
+class Rack:
+    def __init__(self, place: Path) -> None:
+        self.keys = {name: new_key() for name in entities(list(MONITORS))}
+        self.servers = {
+            server.name: Server(server.name, place / server.name, sds_ceph.ceph_conf(SITE, server) + ROOM)
+            for server in SITE.servers
+        }
+        self.osds: dict[str, tuple[int, str]] = {}
+
+    def monitor(self, name: str) -> list[str]:
+        server = self.servers[name]
+        made = ensure_monitor(server.host, name, FSID, MONITORS, self.keys)
+        server.host.write(BOOTSTRAP, keyring({"client.bootstrap-osd": self.keys["client.bootstrap-osd"]}, False))
+        return made
+
+    def start(self, name: str) -> None:
+        for kind in ("mon", "mgr", "mds"):
+            self.servers[name].start(kind, name)
+
+    def disk(self, name: str) -> None:
+        """A blank disk in the place of the one that is there."""
+        place = self.servers[name].place / DEVICE.lstrip("/")
+        place.unlink(missing_ok=True)
+        with place.open("wb") as handle:
+            handle.truncate(SIZE)
+
+    def osd(self, name: str) -> bool:
+        osd = ensure_osd(self.servers[name].host, FSID, DEVICE)
+        assert osd.id is not None and osd.uuid is not None
+        self.osds[name] = osd.id, osd.uuid
+        if f"osd.{osd.id}" not in self.servers[name].running:
+            self.servers[name].start("osd", str(osd.id))
+        return osd.changed
+
+    def present(self) -> dict[str, list[str]]:
+        return {name: [uuid] for name, (_number, uuid) in self.osds.items()}
+
+    def ceph(self, *args: str, on: str = "cp1") -> Any:
+        return self.servers[on].host.ceph(*args)
+
+    def wait(self, told: str = "", on: str = "cp1", seconds: int = 240) -> None:
+        """Until Ceph says that nothing is wrong, or says this."""
+
+        def missing() -> str:
+            found = health_of(self.ceph("health", "detail", on=on))
+            there = any(line.startswith(told) for line in found) if told else not found
+            return "" if there else "; ".join(found) or "HEALTH_OK"
+
+        wait_for(missing, seconds)
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    found = Rack(tmp_path_factory.mktemp("ceph"))
+    try:
+        yield found
+    finally:
+        for server in found.servers.values():
+            server.lose_power()
+            for disk in (DEVICE, "/second"):
+                (server.place / disk.lstrip("/")).unlink(missing_ok=True)
+
+
+def put(rack: Rack, name: str, content: bytes, on: str = "cp1") -> None:
+    server = rack.servers[on]
+    (server.place / "tmp" / name).write_bytes(content)
+    server.host.call("rados", "--pool=volumes.data", "put", name, f"/tmp/{name}")
+
+
+def got(rack: Rack, name: str, on: str = "cp1") -> str:
+    server = rack.servers[on]
+    server.host.call("rados", "--pool=volumes.data", "get", name, f"/tmp/{name}.back")
+    return hashlib.sha256((server.place / "tmp" / f"{name}.back").read_bytes()).hexdigest()
+
+
+def asked(rack: Rack, name: str) -> HostState:
+    """What the plan's probe says of Ceph on a server, by the server's own Python."""
+    units = dict.fromkeys(
+        [*sds_ceph.services(SITE, SITE.server(name)), *map("ceph-osd@{}.service".format, range(9))], "active"
+    )
+    part = (CHECKOUT / "plugins/plugin_utils/_probe/ceph.py").read_text()
+    text = f"{part}\nprint(json.dumps(ceph({name!r}, {units!r})))\n"
+    return HostState(where="node", ceph=json.loads(rack.servers[name].host.call("python3", "-", data=text)))
+
+
+def looked_at(rack: Rack, *names: str) -> tuple[dict[str, HostState], dict[str, tuple[str, ...]]]:
+    """Servers as the plan sees them, and who of the workers must not restart now."""
+    hosts = {name: asked(rack, name) for name in names}
+    service = Service(volumes=volumes_of_ceph(SITE, hosts))
+    return hosts, admit(SITE, service, [("node1", "data"), ("node2", "data")])[1]
+
+
+CONTENT = bytes(range(256)) * 4096 * 16
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_cluster_forms(rack: Rack) -> None:
+    for name in rack.servers:
+        assert f"monitor {name}" in rack.monitor(name)
+        assert rack.monitor(name) == []
+        rack.start(name)
+    host = rack.servers["cp1"].host
+    wait_for(lambda: quorum_missing(host), 60)
+    for name in rack.servers:
+        rack.disk(name)
+        assert rack.osd(name)
+        assert not rack.osd(name), "what is there is kept"
+    assert ensure_cluster(host, rack.keys, 3)
+    assert ensure_cluster(host, rack.keys, 3) == []
+    wait_for(lambda: not_serving(host), 120)
+    rack.wait()
+    put(rack, "first", CONTENT)
+    assert got(rack, "first") == SUM
+    assert forget_osds(host, rack.present()) == ([], {})
+    hosts, refused = looked_at(rack, *rack.servers)
+    assert notices_of_ceph(SITE, hosts) == []
+    for name, state in hosts.items():
+        assert [*differences_of_ceph(View(SITE, SITE.server(name), Intent(""), SiteState(), state))] == [
+            "there is no OSD on /dev/osd/block"
+        ], "files stand for the devices here"
+    # The second one would leave one copy of three.
+    assert [*refused] == ["node2"] and "placement groups of Ceph needs 2" in "; ".join(refused["node2"])
+
+
+def test_a_disk_is_replaced(rack: Rack) -> None:
+    """Pulled while the cluster runs, and a blank one put in its place."""
+    host, old = rack.servers["cp1"].host, rack.osds["node1"][0]
+    rack.servers["node1"].kill(f"osd.{old}")
+    rack.disk("node1")
+    rack.wait("OSD_DOWN")
+    put(rack, "while one was gone", CONTENT[::-1])
+    assert rack.osd("node1")
+    assert rack.osds["node1"][0] != old
+    assert not (rack.servers["node1"].place / f"var/lib/ceph/osd/ceph-{old}").exists()
+    # Kept as long as its copies are not made anew, then forgotten.
+    done, _kept = forget_osds(host, rack.present(), check_mode=True)
+    assert f"OSD {old} out" in done
+
+    def left() -> str:
+        _done, kept = forget_osds(host, rack.present())
+        return "; ".join(kept.values())
+
+    wait_for(left, 180)
+    assert old not in [osd["osd"] for osd in rack.ceph("osd", "dump")["osds"]]
+    rack.wait()
+    assert got(rack, "first") == SUM
+    assert got(rack, "while one was gone") == hashlib.sha256(CONTENT[::-1]).hexdigest()
+
+
+def test_a_server_is_lost_and_comes_back(rack: Rack) -> None:
+    rack.servers["cp1"].lose_power()
+    rack.wait("MON_DOWN", on="node1")
+    hosts, refused = looked_at(rack, "node1", "node2")
+    assert any("MON_DOWN" in notice.message for notice in notices_of_ceph(SITE, hosts))
+    assert [*refused] == ["node1", "node2"]
+    put(rack, "without one server", CONTENT, on="node1")
+    assert got(rack, "first", on="node1") == SUM
+    rack.start("cp1")
+    rack.osd("cp1")
+    rack.wait(on="node1")
+    assert got(rack, "without one server") == SUM
+
+
+def test_a_server_is_installed_anew(rack: Rack) -> None:
+    """Its system disk is blank, its data disk is not: monitor and keys are made again, the OSD is recognised."""
+    server, before = rack.servers["node2"], rack.osds["node2"]
+    server.lose_power()
+    rack.wait("OSD_DOWN")
+    for folder in ("mon", "mgr", "mds", "osd", "bootstrap-osd"):
+        shutil.rmtree(server.place / "var/lib/ceph" / folder)
+    for folder in ("mon", "osd"):
+        (server.place / "var/lib/ceph" / folder).mkdir()
+    assert "monitor node2" in rack.monitor("node2")
+    rack.start("node2")
+    assert rack.osd("node2")
+    assert rack.osds["node2"] == before
+    assert not rack.osd("node2")
+    rack.wait()
+    assert len(rack.ceph("quorum_status", on="node2")["quorum_names"]) == 3
+    assert got(rack, "first", on="node2") == SUM
+
+
+def test_the_whole_rack_loses_its_power(rack: Rack) -> None:
+    put(rack, "before the cut", CONTENT)
+    for server in rack.servers.values():
+        server.lose_power()
+    for name in rack.servers:
+        assert rack.monitor(name) == []
+        rack.start(name)
+    for name in rack.servers:
+        assert not rack.osd(name)
+    rack.wait()
+    for name in ("first", "before the cut", "without one server"):
+        assert got(rack, name) == SUM
+
+
+def test_what_is_not_ours_is_refused(rack: Rack) -> None:
+    host = rack.servers["cp1"].host
+    other = rack.servers["cp1"].place / "other"
+    with other.open("wb") as handle:
+        handle.truncate(64 << 20)
+    subprocess.run(["mke2fs", "-q", "-F", str(other)], check=True)
+    before = hashlib.sha256(other.read_bytes()).hexdigest()
+    with pytest.raises(CephError, match=r"holds something: .*ext"):
+        ensure_osd(host, FSID, "/other")
+    assert hashlib.sha256(other.read_bytes()).hexdigest() == before
+    with pytest.raises(CephError, match="of the Ceph cluster"):
+        ensure_osd(host, "11111111-2222-3333-4444-555555555555", DEVICE)
+    with pytest.raises(CephError, match="is not there"):
+        ensure_osd(host, FSID, "/nowhere")
+    with pytest.raises(CephError, match="holds a monitor of the cluster"):
+        ensure_monitor(host, "cp1", "11111111-2222-3333-4444-555555555555", MONITORS, rack.keys)
+
+
+def test_a_killed_run_is_run_again(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more disk; the run dies after the cluster has given the OSD its number, and once more in the middle of it."""
+    server = rack.servers["node1"]
+    with (server.place / "second").open("wb") as handle:
+        handle.truncate(SIZE)
+    call, dead = server.host.call, []
+
+    def dies(*argv: str, **more: Any) -> str:
+        if argv[0] == "ceph-osd":
+            if dead:
+                call(*argv, **more)
+                label = server.place / "second"
+                with label.open("r+b") as handle:
+                    handle.write(b"half")
+            dead.append(argv)
+            raise KeyboardInterrupt
+        return call(*argv, **more)
+
+    monkeypatch.setattr(server.host, "call", dies)
+    for _time in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            ensure_osd(server.host, FSID, "/second")
+    monkeypatch.undo()
+    osd = ensure_osd(server.host, FSID, "/second")
+    assert osd.id is not None
+    assert [known["osd"] for known in rack.ceph("osd", "dump")["osds"]].count(osd.id) == 1
+    assert len(rack.ceph("osd", "dump")["osds"]) == 4
+    server.start("osd", str(osd.id))
+    rack.wait()
