@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -23,7 +24,7 @@ from typing import Any
 
 from ._ceph import CephError, Host, keyring, new_key
 
-__all__ = ("Osd", "ensure_osd")
+__all__ = ("BOOTSTRAP", "Osd", "ensure_osd", "release_lost")
 
 BOOTSTRAP = "/var/lib/ceph/bootstrap-osd/ceph.keyring"
 _AS_CEPH = ("--setuser=ceph", "--setgroup=ceph")
@@ -153,10 +154,36 @@ def _link(host: Host, home: str, device: str) -> None:
 
 def _drop_others(host: Host, device: str, number: int | None) -> Iterator[int]:
     """Of an OSD that was on this device, all but its keys was on the disk that is gone."""
+    for other in [*_on(host, device)]:
+        if other != number:
+            shutil.rmtree(host.path(f"/var/lib/ceph/osd/ceph-{other}"))
+            yield other
+
+
+def release_lost(host: Host, device: str, check_mode: bool = False) -> bool:
+    """Let go of a logical volume whose disk is gone, so that one on another disk can have its name.
+
+    The kernel keeps the mapping of a disk that was pulled, and LVM, which does not see it any more, could not make it
+    again. Nothing is touched while everything below the volume is there.
+    """
+    group, volume = (part.replace("-", "--") for part in device.split("/")[2:4])
+    name = f"{group}-{volume}"
+    code, out, _err = host.run(["dmsetup", "deps", "--options=devno", name], None)
+    below = re.findall(r"\((\d+), (\d+)\)", out)
+    if code or not below or all(os.path.exists(host.path(f"/sys/dev/block/{a}:{b}")) for a, b in below):
+        return False
+    if not check_mode:
+        for number in _on(host, device):
+            host.call("systemctl", "stop", f"ceph-osd@{number}.service")
+        host.call("dmsetup", "remove", "--retry", name)
+    return True
+
+
+def _on(host: Host, device: str) -> Iterator[int]:
+    """Numbers of OSDs that this server has had on a device."""
     homes = host.path("/var/lib/ceph/osd")
-    for name in sorted(os.listdir(homes)):
-        kind, _dash, other = name.partition("-")
+    for name in sorted(os.listdir(homes)) if os.path.isdir(homes) else ():
+        kind, _dash, number = name.partition("-")
         block = os.path.join(homes, name, "block")
-        if kind == "ceph" and other != str(number) and os.path.islink(block) and os.readlink(block) == device:
-            shutil.rmtree(os.path.join(homes, name))
-            yield int(other)
+        if kind == "ceph" and os.path.islink(block) and os.readlink(block) == device:
+            yield int(number)

@@ -25,19 +25,25 @@ attributes:
   diff_mode:
     support: none
 options:
-  fsid:
-    description: The cluster's name for itself, a UUID.
+  state:
+    description:
+      - V(released) is for the time before a lost disk is replaced. It lets go of logical volumes whose disk is gone,
+        and stops the service of their OSD, so that the volumes can be made again on another disk. It changes nothing of
+        volumes whose disk is there.
     type: str
-    required: true
+    choices: [present, released]
+    default: present
+  fsid:
+    description: The cluster's name for itself, a UUID. Needed with O(state=present).
+    type: str
   devices:
     description: Block devices, by names that stay, such as C(/dev/osd1/block) of a volume group.
     type: list
     elements: path
     required: true
   key:
-    description: Secret of the entity C(client.bootstrap-osd).
+    description: Secret of the entity C(client.bootstrap-osd). Needed with O(state=present).
     type: str
-    required: true
 """
 
 EXAMPLES = r"""
@@ -69,6 +75,11 @@ uuids:
   returned: success
   type: list
   elements: str
+released:
+  description: Devices whose disk is gone and that were let go of.
+  returned: O(state=released)
+  type: list
+  elements: str
 replaced:
   description: Numbers of OSDs that were on these devices before, on disks that are gone. Their services must go.
   returned: success
@@ -79,20 +90,25 @@ replaced:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph import CephError, keyring, on_this_server
-from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_osd import BOOTSTRAP, ensure_osd
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_osd import BOOTSTRAP, ensure_osd, release_lost
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "fsid": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "released"], "default": "present"},
+            "fsid": {"type": "str"},
             "devices": {"type": "list", "elements": "path", "required": True},
-            "key": {"type": "str", "required": True, "no_log": True},
+            "key": {"type": "str", "no_log": True},
         },
+        required_if=[("state", "present", ("fsid", "key"))],
         supports_check_mode=True,
     )
     host, params = on_this_server(module), module.params
     try:
+        if params["state"] == "released":
+            lost = [device for device in params["devices"] if release_lost(host, device, module.check_mode)]
+            module.exit_json(changed=bool(lost), released=lost, osds=[], uuids=[], replaced=[])
         text = keyring({"client.bootstrap-osd": params["key"]}, with_caps=False)
         changed = bool(params["devices"]) and host.write(BOOTSTRAP, text, module.check_mode, daemons=False)
         osds = [ensure_osd(host, params["fsid"], device, module.check_mode) for device in params["devices"]]

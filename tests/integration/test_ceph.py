@@ -48,7 +48,7 @@ SITE = load_site(
 )
 FSID, MONITORS = sds_ceph.fsid(SITE), sds_ceph.monitors(SITE)
 DEVICE = "/dev-of-osd"
-SIZE = 3 << 30
+SIZE = 1 << 30
 # Of this machine's disk little may be free.
 ROOM = "[mon]\nmon_data_avail_warn = 1\nmon_data_avail_crit = 0\n"
 
@@ -175,6 +175,41 @@ def test_a_cluster_forms(rack: Rack) -> None:
         ], "files stand for the devices here"
     # The second one would leave one copy of three.
     assert [*refused] == ["node2"] and "placement groups of Ceph needs 2" in "; ".join(refused["node2"])
+
+
+# What a pod does in a volume, by the client's library: this machine's kernel has no CephFS.
+WRITER = """
+import cephfs, json
+fs = cephfs.LibCephFS(conffile="/etc/ceph/ceph.conf", auth_id="volumes", conf={"keyring": "/etc/ceph/volumes.keyring"})
+fs.mount(b"/", b"volumes")
+fs.mkdir(b"/pvc-1", 0o777)
+fs.setxattr(b"/pvc-1", b"ceph.quota.max_bytes", b"8388608", 0)
+file, written, why = fs.open(b"/pvc-1/data", "w", 0o644), 0, ""
+try:
+    while written < 64 << 20:
+        written += fs.write(file, b"x" * (1 << 20), written)
+        fs.fsync(file, 0)
+except cephfs.Error as exc:
+    why = type(exc).__name__
+fs.close(file)
+print(json.dumps({"written": written, "why": why, "kept": fs.stat(b"/pvc-1/data").st_size}))
+fs.unmount()
+"""
+
+
+def test_a_volume_ends_soon_after_its_size(rack: Rack) -> None:
+    """With the one key that every server has."""
+    server = rack.servers["node2"]
+    text = keyring({"client.volumes": rack.keys["client.volumes"]}, with_caps=False)
+    server.host.write("/etc/ceph/volumes.keyring", text, daemons=False)
+    found = json.loads(server.host.call("python3", "-", data=WRITER))
+    assert found["why"] == "DiskQuotaExceeded"
+    assert 8 << 20 <= found["kept"] < 64 << 20, found
+    code, _out, err = server.host.run(
+        ["ceph", "--name=client.volumes", "--keyring=/etc/ceph/volumes.keyring", "auth", "ls"]
+    )
+    assert code, "it reads no keys"
+    assert rack.keys["client.admin"] not in err
 
 
 def test_a_disk_is_replaced(rack: Rack) -> None:

@@ -27,13 +27,27 @@ def differences_of_ceph(view: View) -> Iterator[str]:
         return
     if server.name in sds_ceph.monitors(view.site) and not found["monitor"]:
         yield "there is no monitor of Ceph"
-    wanted = {device: found["osds"].get(device) for device in sds_ceph.devices(view.site, server)}
+    # Of a pool whose disk is not there its own differences tell.
+    pools = _pools_there(view)
+    wanted = {
+        device: found["osds"].get(device)
+        for device in sds_ceph.devices(view.site, server)
+        if pools is None or device.split("/")[2] in pools
+    }
     yield from (f"there is no OSD on {device}" for device, number in wanted.items() if number is None)
     units = [*sds_ceph.services(view.site, server)]
     units += [f"ceph-osd@{number}.service" for number in wanted.values() if number is not None]
     for unit in units:
         if (state := found["units"].get(unit, "not there")) != "active":
             yield f"{unit} is {state}"
+
+
+def _pools_there(view: View) -> set[str] | None:
+    """Pools that have a disk on the server; none: it was not asked."""
+    if view.host.layouts is None:
+        return None
+    disks = (view.host.layouts.get("disks") or {}).values()
+    return {disk["pool"] for disk in disks if disk["site"] == view.site.name}
 
 
 def _answer(site: Site, hosts: Mapping[str, HostState]) -> tuple[Mapping[str, Any] | None, str]:

@@ -184,3 +184,26 @@ def test_check_mode_says_what_would_be_made(tmp_path: Path) -> None:
 def test_a_server_without_ceph_is_told_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CephError, match="image_node_packages"):
         Host(lambda _argv, _data: (0, "", ""), str(tmp_path)).owner()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_volume_whose_disk_is_gone_is_let_go_of(tmp_path: Path, there: bool) -> None:
+    home = tmp_path / "var/lib/ceph/osd/ceph-4"
+    home.mkdir(parents=True)
+    (home / "block").symlink_to("/dev/osd-a/block")
+    if there:
+        (tmp_path / "sys/dev/block/259:3").mkdir(parents=True)
+    done = []
+
+    def run(argv: Sequence[str], data: str | None) -> tuple[int, str, str]:
+        if argv[:2] == ["dmsetup", "deps"]:
+            return (0, "1 dependencies\t: (259, 3)\n", "") if argv[-1] == "osd--a-block" else (1, "", "No such device")
+        done.append(" ".join(argv))
+        return 0, "", ""
+
+    host = Host(run, str(tmp_path))
+    assert _ceph_osd.release_lost(host, "/dev/osd-a/block", check_mode=True) is not there
+    assert done == []
+    assert _ceph_osd.release_lost(host, "/dev/osd-a/block") is not there
+    assert done == ([] if there else ["systemctl stop ceph-osd@4.service", "dmsetup remove --retry osd--a-block"])
+    assert not _ceph_osd.release_lost(host, "/dev/osd-b/block")

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,12 @@ def test_what_a_run_mends(own: dict[str, Any], differs: list[str]) -> None:
     found = [*differences_of_ceph(View(SITE, SITE.server("node1"), Intent(""), SiteState(), host))]
     assert {*differs} <= {*found}
     assert bool(found) is bool(differs)
+
+
+def test_an_osd_whose_disk_is_gone_is_no_work_for_a_run() -> None:
+    """There is nothing to make it on: the pool tells that its disk is missing."""
+    dead = {"units": {**(hosts({})["node1"].ceph or {})["units"], "ceph-osd@1.service": "failed"}}
+    host = hosts({"node1": dead})["node1"]
+    for disks, differs in (({}, []), ({"sdb": {"pool": "osd", "site": "lab-ceph"}}, ["ceph-osd@1.service is failed"])):
+        view = View(SITE, SITE.server("node1"), Intent(""), SiteState(), replace(host, layouts={"disks": disks}))
+        assert [*differences_of_ceph(view)] == differs
