@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_read
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_ceph import CONFIG
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph_units, in_child
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import thin
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import script
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running, routing
@@ -48,11 +51,12 @@ def test_it_runs_from_standard_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layouts", [False, True])
 def test_it_needs_no_more_than_python_39_and_its_library(layouts: bool) -> None:
-    tree = ast.parse(script([], layouts), feature_version=(3, 9))
+    tree = ast.parse(script([CONFIG], layouts), feature_version=(3, 9))
     names = {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
-    assert names <= sys.stdlib_module_names
+    # Ceph's own library, on servers with a monitor.
+    assert names - {"rados"} <= sys.stdlib_module_names
     # Its parts become one module: none of them takes a name of another.
     own = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert len(own) == len(set(own)) and not names & set(own)
@@ -363,3 +367,22 @@ def test_who_has_no_frr_is_not_asked_for_it() -> None:
     text = script([])
     done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["routing"] == []
+
+
+def test_what_may_hang_is_asked_in_a_child() -> None:
+    assert in_child(lambda: {"a": 1}, 10) == {"a": 1}
+    assert in_child(lambda: {"a": "x" * 300_000}, 10) == {"a": "x" * 300_000}, "more than a pipe holds"
+    assert in_child(lambda: dict(1 / 0), 10) == {"error": "ZeroDivisionError: division by zero"}
+    assert in_child(lambda: time.sleep(60), 0.2) == {"error": "no answer within 0 s"}
+
+
+def test_a_site_with_ceph_asks_for_its_services_and_others_do_not() -> None:
+    assert {"var-lib-kiban-ceph.automount", "ceph-mon@node1.service"} <= {*ceph_units("node1")}
+    for paths, asked in (([CONFIG], True), ([], False)):
+        text = script(paths)
+        assert ("def ceph(" in text) is asked
+        done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)["ceph"]
+        assert (found is not None) is asked
+        if asked:
+            assert found["monitor"] is False and found["osds"] == {} and "error" not in found
