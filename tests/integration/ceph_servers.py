@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph import Host
 
-__all__ = ["PLACE", "Server", "why_not"]
+__all__ = ["PLACE", "Server", "environment", "why_not"]
 
 PLACE = "KIBAN_CEPH_ROOT"
 _ENTER = (
@@ -75,7 +75,7 @@ class Server:
             capture_output=True,
             text=True,
             timeout=180,
-            env=_environment(),
+            env=environment(),
             check=False,
         )
         return done.returncode, done.stdout, done.stderr
@@ -85,7 +85,7 @@ class Server:
         argv = [f"ceph-{kind}", "-f", f"--id={name}", "--setuser=ceph", "--setgroup=ceph"]
         with (self.place / f"{kind}.{name}.log").open("ab") as log:
             self.running[f"{kind}.{name}"] = subprocess.Popen(
-                self.command(argv), stdout=log, stderr=log, env=_environment()
+                self.command(argv), stdout=log, stderr=log, env=environment()
             )
 
     def kill(self, daemon: str) -> None:
@@ -98,5 +98,6 @@ class Server:
             self.kill(daemon)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Of commands on servers."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "ROOT": os.environ[PLACE]}

@@ -9,6 +9,8 @@ No node joins it, so nothing runs; but every object is validated, stored and com
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,3 +124,14 @@ def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, An
         return {"failed": False, **result}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not shutil.which("go"):
+        pytest.skip("there is no go command")
+    made = tmp_path_factory.mktemp("program") / "volume-provisioner"
+    env = os.environ | {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
+    source = CHECKOUT / "roles/bundle/files/go/volume-provisioner"
+    subprocess.run(["go", "build", "-o", str(made), "."], cwd=source, env=env, check=True)
+    return made

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.module_utils._ceph import CephError, entities, keyring, new_key
+from ansible_collections.kiban.baremetal.plugins.module_utils._ceph import (
+    FILESYSTEM,
+    CephError,
+    entities,
+    keyring,
+    new_key,
+)
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_cluster import (
     ensure_cluster,
     forget_osds,
@@ -27,6 +34,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_cluster impo
 )
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_monitor import ensure_monitor
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_osd import BOOTSTRAP, ensure_osd
+from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_ceph
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ceph import (
     differences_of_ceph,
@@ -37,8 +45,11 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes impo
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.disruption import Service, admit
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import HostState, SiteState
-from ansible_collections.kiban.baremetal.tests.integration.ceph_servers import Server, why_not
-from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT
+from ansible_collections.kiban.baremetal.tests.integration.ceph_servers import PLACE, Server, environment, why_not
+from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
+from ansible_collections.kiban.baremetal.tests.integration.volumes import account, claim, get, until
+
+RunModule = Callable[..., dict[str, Any]]
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")]
 
@@ -210,6 +221,74 @@ def test_a_volume_ends_soon_after_its_size(rack: Rack) -> None:
     )
     assert code, "it reads no keys"
     assert rack.keys["client.admin"] not in err
+
+
+LOOK = """
+import os
+for name in sorted(os.listdir("/mnt")):
+    if name.startswith("pvc-"):
+        path = f"/mnt/{name}"
+        print(name, oct(os.stat(path).st_mode & 0o777), os.getxattr(path, "ceph.quota.max_bytes").decode())
+"""
+
+
+def test_volumes_of_pods(rack: Rack, cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
+    """A claim gets a directory that ends at its size, by the provisioner on the file system; it goes with the claim."""
+    if not Path(os.environ[PLACE], "usr/bin/ceph-fuse").exists():
+        pytest.skip(f"{os.environ[PLACE]} has no ceph-fuse, and this machine's kernel has no CephFS")
+    server, log = rack.servers["node1"], tmp_path / "log"
+    text = keyring({"client.volumes": rack.keys["client.volumes"]}, with_caps=False)
+    server.host.write("/etc/ceph/volumes.keyring", text, daemons=False)
+    applied = sds_ceph.manifests(SITE, "volume-provisioner:x")
+    run_module(kube_apply, manifests=applied, **cluster.options)
+    assert run_module(kube_apply, manifests=applied, **cluster.options)["changed"] is False
+    shutil.copy(program, server.place / "tmp/volume-provisioner")
+    config = account(cluster, "ceph-provisioner", "kiban-ceph", server.place / "tmp")
+    (server.place / "mnt").mkdir()
+    # One process tree, for others do not see what is mounted in it.
+    script = f"""
+    ceph-fuse --id=volumes --keyring=/etc/ceph/volumes.keyring --client_fs={FILESYSTEM} /mnt || exit 1
+    /tmp/volume-provisioner ceph --kubeconfig=/tmp/{config.name} --export={sds_ceph.MOUNT} --root=/mnt &
+    provisioner=$!
+    while sleep 0.5; do
+      if [ -e /tmp/look ]; then
+        python3 -c "$LOOK" > /tmp/seen 2>&1
+        rm /tmp/look
+      fi
+      if [ -e /tmp/end ]; then kill $provisioner; umount -l /mnt; exit 0; fi
+    done"""
+
+    def seen() -> str:
+        (server.place / "tmp/look").touch()
+        wait_for(lambda: "not yet" if (server.place / "tmp/look").exists() else "", 60, pause=0.3)
+        return (server.place / "tmp/seen").read_text()
+
+    def events() -> str:
+        return cluster.run("get", "events", "--output=json")
+
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            server.command(["bash", "-c", script]), stdout=output, stderr=output, env={**environment(), "LOOK": LOOK}
+        )
+    try:
+        wanted = [claim("shared", "kiban-ceph", "4Mi", "ReadWriteMany"), claim("huge", "kiban-ceph", "1Pi")]
+        run_module(kube_apply, manifests=wanted, **cluster.options)
+        bound = until(
+            lambda: get(cluster, "pvc", "shared"), lambda found: found["status"].get("phase") == "Bound", log, 120
+        )
+        name = bound["spec"]["volumeName"]
+        volume = get(cluster, "pv", name)["spec"]
+        assert volume["local"] == {"path": f"{sds_ceph.MOUNT}/{name}"}
+        assert volume["accessModes"] == ["ReadWriteMany"] and volume["capacity"] == {"storage": "4Mi"}
+        assert f"{name} 0o777 {4 << 20}" in seen()
+        until(events, lambda text: "1Pi is asked for and the file system has" in text, log)
+        assert get(cluster, "pvc", "huge")["status"]["phase"] == "Pending"
+        run_module(kube_apply, manifests=wanted, state="absent", **cluster.options)
+        until(lambda: get(cluster, "pv", name), lambda found: found is None, log)
+        assert name not in seen()
+    finally:
+        (server.place / "tmp/end").touch()
+        assert process.wait(60) == 0, log.read_text()
 
 
 def test_a_disk_is_replaced(rack: Rack) -> None:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +19,13 @@ from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
+from ansible_collections.kiban.baremetal.tests.integration.volumes import account, claim, get, running, until
 
 RunModule = Callable[..., dict[str, Any]]
 
 pytestmark = pytest.mark.slow
 
 SITE = load_site(yaml.safe_load((CHECKOUT / "inventories/lab-storage/site.yml").read_text()))
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("go"):
-        pytest.skip("there is no go command")
-    made = tmp_path_factory.mktemp("program") / "volume-provisioner"
-    env = os.environ | {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "CGO_ENABLED": "0", "GOWORK": "off"}
-    source = CHECKOUT / "roles/bundle/files/go/volume-provisioner"
-    subprocess.run(["go", "build", "-o", str(made), "."], cwd=source, env=env, check=True)
-    return made
-
-
-@contextmanager
-def running(log: Path, *argv: str | Path, **env: str) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(list(map(str, argv)), stdout=output, stderr=output, env=os.environ | env)
-    try:
-        yield
-        assert process.poll() is None, log.read_text()
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0, log.read_text()
-
-
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool], log: Path, seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if wanted(found):
-            return found
-        assert time.monotonic() < end, f"{found}\n{log.read_text()[-3000:]}"
-        time.sleep(0.3)
-
-
-def get(cluster: Cluster, *args: str) -> Any:
-    return json.loads(cluster.run("get", *args, "--output=json", "--ignore-not-found") or "null")
-
-
-def account(cluster: Cluster, name: str, namespace: str, folder: Path) -> Path:
-    """The way to the API server with the rights of the driver's own service account."""
-    token = cluster.run("create", "token", name, f"--namespace={namespace}").strip()
-    config = json.loads(cluster.kubeconfig.read_text())
-    config["users"][0]["user"]["token"] = token
-    path = folder / "account.conf"
-    path.write_text(json.dumps(config))
-    return path
-
-
-def claim(name: str, storage_class: str, size: str, mode: str = "ReadWriteOnce") -> dict[str, Any]:
-    spec = {"accessModes": [mode], "storageClassName": storage_class, "resources": {"requests": {"storage": size}}}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": spec,
-    }
 
 
 def test_nfs(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
