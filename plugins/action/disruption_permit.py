@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._files import NotWritten
+from ..plugin_utils._drivers import sds_ceph
 from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._runs.leases import Leased, asking, read_leases, take_lease
@@ -73,13 +74,16 @@ def site_of(hostvars: Mapping[str, Any], name: str) -> Site:
 
 
 def read_state(site: Site, name: str, args: Mapping[str, Any]) -> SiteState:
-    """What the decision needs of this server, of the control plane and of the cluster."""
+    """What the decision needs of this server, of the control plane, of Ceph and of the cluster."""
     kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
     cluster = read_cluster(args["kubectl"], kubeconfig)
     if cluster.reachable and args["level"] != "disk":
         cluster = with_pods(cluster, args["kubectl"], kubeconfig, [name])
-    asked = {server.name: server.addresses["node"] for server in [site.server(name), *site.with_role("control_plane")]}
-    hosts = read_hosts(SshAccess(args["site_dir"]), asked, {}, len(asked))
+    servers = [site.server(name), *site.with_role("control_plane"), *map(site.server, sds_ceph.monitors(site))]
+    asked = {server.name: server.addresses["node"] for server in servers}
+    # Of Ceph those tell that have its configuration.
+    paths = {key: [sds_ceph.CONFIG] for key in sds_ceph.monitors(site)}
+    hosts = read_hosts(SshAccess(args["site_dir"]), asked, paths, len(asked))
     return SiteState(hosts={name: hosts.pop(name)}, others=hosts, cluster=cluster)
 
 

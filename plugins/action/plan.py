@@ -327,7 +327,7 @@ def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteS
         and server.name not in state.hosts
         and server.name in state.cluster.nodes
     }
-    ceph = dict.fromkeys(others, [sds_ceph.CONFIG] if sds_ceph.chosen(site) else [])
+    ceph = {key: [sds_ceph.CONFIG] for key in sds_ceph.monitors(site)}
     return replace(
         state,
         others=read_hosts(access, others, ceph, _AT_ONCE),

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.kiban.baremetal.plugins.action import disruption_permit
 from ansible_collections.kiban.baremetal.plugins.action.disruption_permit import decide
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._runs.leases import take_lease
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import (
     ClusterState,
     HostState,
@@ -20,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import
 )
 from ansible_collections.kiban.baremetal.tests.unit.plugins.plugin_utils._site.test_disruption import site
 
+INVENTORIES = Path(__file__).parents[4] / "inventories"
 OF = site(workers=4, limits={"workers": 1})
 NODES = {server.name: NodeState(ready=True, version="v1.36.3") for server in OF.servers}
 RUN, OTHER = os.getpid(), os.getppid()
@@ -52,3 +57,20 @@ def test_a_cluster_that_cannot_be_read_refuses_what_disrupts_a_node(tmp_path: Pa
         cluster=ClusterState(known=True, error="refused"),
     )
     assert any("could not be read" in one for one in decide(OF, silent, "w1", level, str(tmp_path), RUN)) == refused
+
+
+def test_ceph_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def read_hosts(_access: Any, addresses: Any, paths: Any, _at_once: int) -> dict[str, HostState]:
+        asked.update(addresses=[*addresses], paths=dict(paths))
+        return dict.fromkeys(addresses, HostState())
+
+    monkeypatch.setattr(disruption_permit, "read_hosts", read_hosts)
+    args = {"site_dir": str(tmp_path), "kubectl": "kubectl", "level": "disk"}
+    for inventory, servers in (("lab-ceph", ["node1", "cp1", "node2"]), ("lab", ["node1", "cp1"])):
+        text = (INVENTORIES / inventory / "site.yml").read_text()
+        found = disruption_permit.read_state(load_site(yaml.safe_load(text)), "node1", args)
+        assert asked["addresses"] == servers
+        assert {*asked["paths"]} == ({*servers} if inventory == "lab-ceph" else set())
+        assert [*found.hosts] == ["node1"]

@@ -258,8 +258,8 @@ def test_checks_of_storage_are_chosen_by_what_a_driver_offers(
 
 
 def test_an_unknown_storage_driver() -> None:
-    with pytest.raises(ValueError, match=r"there is no storage driver 'ceph', only local, lvm, nfs"):
-        sds_capabilities("ceph")
+    with pytest.raises(ValueError, match=r"there is no storage driver 'longhorn', only ceph, local, lvm, nfs"):
+        sds_capabilities("longhorn")
 
 
 def test_where_to_ask_how_much_is_free() -> None:

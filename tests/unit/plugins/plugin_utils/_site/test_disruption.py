@@ -193,7 +193,7 @@ def test_allowed(options: dict[str, Any], changes: dict[str, Any], name: str, le
 
 def test_a_server_that_only_loses_a_disk_serves_on() -> None:
     of = site(limits={"workers": 0})
-    volume = Volume("pool/1", {"w1": True, "w2": True, "cp1": True}, needed=2)
+    volume = Volume("volume pool/1", {"w1": True, "w2": True, "cp1": True}, needed=2)
     state = service(of, budgets=(replace(WEB, disruptions_allowed=0),), pods=pods("w2"), volumes=(volume,))
     for name in ("w2", "cp1"):
         assert refusals(of, state, name, "disk") == ()
