@@ -233,7 +233,7 @@ for name in sorted(os.listdir("/mnt")):
 
 
 def test_volumes_of_pods(rack: Rack, cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
-    """A claim gets a directory that ends at its size, by the provisioner on the file system; it goes with the claim."""
+    """A claim gets a directory that ends at its size and grows, by the provisioner on the file system."""
     if not Path(os.environ[PLACE], "usr/bin/ceph-fuse").exists():
         pytest.skip(f"{os.environ[PLACE]} has no ceph-fuse, and this machine's kernel has no CephFS")
     server, log = rack.servers["node1"], tmp_path / "log"
@@ -283,6 +283,11 @@ def test_volumes_of_pods(rack: Rack, cluster: Cluster, run_module: RunModule, pr
         assert f"{name} 0o777 {4 << 20}" in seen()
         until(events, lambda text: "1Pi is asked for and the file system has" in text, log)
         assert get(cluster, "pvc", "huge")["status"]["phase"] == "Pending"
+        wanted[0]["spec"]["resources"]["requests"]["storage"] = "9Mi"
+        run_module(kube_apply, manifests=wanted[:1], **cluster.options)
+        until(lambda: get(cluster, "pv", name)["spec"]["capacity"], lambda found: found == {"storage": "9Mi"}, log)
+        assert get(cluster, "pvc", "shared")["status"]["capacity"] == {"storage": "9Mi"}
+        assert f"{name} 0o777 {9 << 20}" in seen()
         run_module(kube_apply, manifests=wanted, state="absent", **cluster.options)
         until(lambda: get(cluster, "pv", name), lambda found: found is None, log)
         assert name not in seen()

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...module_utils._ceph import FILESYSTEM
 from .._site.model import Sds, Server, Site
-from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
+from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = [
     "CAPABILITIES",
@@ -66,7 +66,7 @@ CAPABILITIES = Capabilities(
     moves=True,
     size_enforced=True,
     capacity_told=False,
-    expansion=False,
+    expansion=True,
     snapshots=False,
     workload=("deployment", _NAMESPACE, _NAME),
 )
@@ -168,10 +168,11 @@ def manifests(
     site: Site, image: str, pull_policy: str = "IfNotPresent", default_class: bool = True, api_port: int = 6443
 ) -> list[dict[str, Any]]:
     """Every object of the driver. C(image) is the reference by which nodes know the provisioner."""
+    cluster = [*PROVISIONER_RULES, rule("", ["persistentvolumeclaims/status"], ["patch"])]
     return [
         # Its pod sees the servers' own mount, which only this level allows.
         _PARTS.own_namespace("privileged"),
-        *_PARTS.rights(_NAME, PROVISIONER_RULES, []),
+        *_PARTS.rights(_NAME, cluster, []),
         _deployment(image, site.cluster.endpoint, api_port, pull_policy),
         storage_class(_PARTS, CAPABILITIES, default_class, volumeBindingMode="Immediate"),
     ]

@@ -242,7 +242,7 @@ def test_what_answers_outside_tells_the_address_and_ends(checkout: Path) -> None
 @pytest.mark.parametrize(
     ("driver", "server_known", "offered"),
     [
-        ("ceph", True, ["many", "size_enforced"]),
+        ("ceph", True, ["many", "size_enforced", "expansion"]),
         ("local", True, ["measured"]),
         ("lvm", False, ["size_enforced", "capacity_told", "expansion", "measured"]),
         ("nfs", True, ["many", "measured"]),

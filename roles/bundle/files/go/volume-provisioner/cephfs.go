@@ -14,6 +14,8 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v11/controller"
 )
 
@@ -22,18 +24,14 @@ const quota = "ceph.quota.max_bytes"
 
 // cephfs makes directories in a CephFS that every node has at mount, and this program at root.
 type cephfs struct {
+	client      kubernetes.Interface
 	mount, root string
 }
 
 func (c *cephfs) Provision(_ context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
 	request := options.PVC.Spec.Resources.Requests[v1.ResourceStorage]
-	var there syscall.Statfs_t
-	if err := syscall.Statfs(c.root, &there); err != nil {
-		return nil, controller.ProvisioningFinished, fmt.Errorf("the file system cannot be looked at: %w", err)
-	}
-	if free := int64(there.Bavail) * there.Bsize; request.Value() > free {
-		return nil, controller.ProvisioningFinished,
-			fmt.Errorf("%s is asked for and the file system has %d bytes free", request.String(), free)
+	if err := c.room(request.Value()); err != nil {
+		return nil, controller.ProvisioningFinished, err
 	}
 	if err := c.make(options.PVName, request.Value()); err != nil {
 		return nil, controller.ProvisioningFinished, err
@@ -65,16 +63,68 @@ func (c *cephfs) make(name string, bytes int64) error {
 	if err := os.Mkdir(place, 0o777); err != nil && !os.IsExist(err) {
 		return err
 	}
-	if err := syscall.Setxattr(place, quota, []byte(strconv.FormatInt(bytes, 10)), 0); err != nil {
-		return fmt.Errorf("%s can be given no size, so nothing of it is used: %w. Is CephFS mounted at %s?", place, err, c.mount)
+	if err := c.limit(name, bytes); err != nil {
+		return err
 	}
 	// Pods have users of their own. The umask took the right away.
 	return os.Chmod(place, 0o777)
 }
 
+func (c *cephfs) room(bytes int64) error {
+	var there syscall.Statfs_t
+	if err := syscall.Statfs(c.root, &there); err != nil {
+		return fmt.Errorf("the file system cannot be looked at: %w", err)
+	}
+	if free := int64(there.Bavail) * there.Bsize; bytes > free {
+		return fmt.Errorf("%s is asked for and the file system has %d bytes free", quantity(bytes), free)
+	}
+	return nil
+}
+
+func (c *cephfs) limit(name string, bytes int64) error {
+	place := filepath.Join(c.root, name)
+	if err := syscall.Setxattr(place, quota, []byte(strconv.FormatInt(bytes, 10)), 0); err != nil {
+		return fmt.Errorf("%s can be given no size, so nothing of it is used: %w. Is CephFS mounted at %s?", place, err, c.mount)
+	}
+	return nil
+}
+
+// expand moves the end of a volume. Where it is mounted there is nothing to do, so the claim is told at once.
+func (c *cephfs) expand(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
+	request, has := claim.Spec.Resources.Requests[v1.ResourceStorage], claim.Status.Capacity[v1.ResourceStorage]
+	if claim.Status.Phase != v1.ClaimBound || request.Cmp(has) <= 0 {
+		return nil
+	}
+	volume, err := c.client.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if volume.Annotations[provisionedBy] != cephName || !c.isOurs(volume) {
+		return nil
+	}
+	if err := c.room(request.Value() - has.Value()); err != nil {
+		return err
+	}
+	if err := c.limit(volume.Name, request.Value()); err != nil {
+		return err
+	}
+	// The claim first: the kubelet looks for work where a volume is larger than what its claim has.
+	size := map[string]any{"capacity": map[string]string{"storage": quantity(request.Value())}}
+	if _, err := c.client.CoreV1().PersistentVolumeClaims(claim.Namespace).Patch(
+		ctx, claim.Name, types.StrategicMergePatchType, document(map[string]any{"status": size}), metav1.PatchOptions{}, "status"); err != nil {
+		return err
+	}
+	_, err = c.client.CoreV1().PersistentVolumes().Patch(
+		ctx, volume.Name, types.MergePatchType, document(map[string]any{"spec": size}), metav1.PatchOptions{})
+	return err
+}
+
+func (c *cephfs) isOurs(volume *v1.PersistentVolume) bool {
+	return volume.Spec.Local != nil && volume.Spec.Local.Path == filepath.Join(c.mount, volume.Name)
+}
+
 func (c *cephfs) Delete(_ context.Context, volume *v1.PersistentVolume) error {
-	source := volume.Spec.Local
-	if source == nil || source.Path != filepath.Join(c.mount, volume.Name) {
+	if !c.isOurs(volume) {
 		return fmt.Errorf("it is not a directory of %s that was made for %s: remove it by hand", c.mount, volume.Name)
 	}
 	return removeDirectory(c.root, volume.Name)

@@ -154,16 +154,16 @@ func (l *lvm) tellOnce(ctx context.Context) error {
 	return err
 }
 
-// watchClaims makes volumes larger whose claims ask for it. What failed is tried again at the next resync.
-func (l *lvm) watchClaims(ctx context.Context) {
-	factory := informers.NewSharedInformerFactory(l.client, lookEvery)
+// watchClaims has volumes made larger whose claims ask for it. What failed is tried again at the next resync.
+func watchClaims(ctx context.Context, client kubernetes.Interface, expand func(context.Context, *v1.PersistentVolumeClaim) error) {
+	factory := informers.NewSharedInformerFactory(client, lookEvery)
 	claims := factory.Core().V1().PersistentVolumeClaims().Informer()
 	look := func(object any) {
 		claim, ok := object.(*v1.PersistentVolumeClaim)
 		if !ok {
 			return
 		}
-		if err := l.expand(ctx, claim); err != nil && ctx.Err() == nil {
+		if err := expand(ctx, claim); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "a volume could not be made larger", "claim", klog.KObj(claim))
 		}
 	}

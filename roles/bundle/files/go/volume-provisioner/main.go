@@ -75,14 +75,16 @@ func run(args []string) error {
 		if *export == "" {
 			return fmt.Errorf("ceph needs --export")
 		}
-		provision(ctx, client, cephName, &cephfs{mount: *export, root: *root})
+		volumes := &cephfs{client: client, mount: *export, root: *root}
+		go watchClaims(ctx, client, volumes.expand)
+		provision(ctx, client, cephName, volumes)
 	case "lvm":
 		if *node == "" || *group == "" || *class == "" || *namespace == "" {
 			return fmt.Errorf("lvm needs --node, --volume-group, --class and --namespace")
 		}
 		volumes := newLVM(client, tools{root: *root, group: *group}, *node, *class, *namespace)
 		go volumes.tellCapacity(ctx)
-		go volumes.watchClaims(ctx)
+		go watchClaims(ctx, client, volumes.expand)
 		provision(ctx, client, lvmName, volumes)
 	default:
 		return fmt.Errorf("there is no driver %q: nfs, ceph or lvm", args[1])
