@@ -40,6 +40,23 @@ def differences_of_ceph(view: View) -> Iterator[str]:
     for unit in units:
         if (state := found["units"].get(unit, "not there")) != "active":
             yield f"{unit} is {state}"
+    yield from _to_forget(view)
+
+
+def _to_forget(view: View) -> Iterator[str]:
+    """OSDs that were on this server, whose copies Ceph has made anew: it would let them go."""
+    answer, _why = _answer(view.site, {**view.state.others, **view.state.hosts})
+    if answer is None or any(code.startswith(("PG_", "OBJECT_")) for code, *_rest in answer["health"]):
+        return
+    for osd in _without_disk(answer, view.server.name, view.host):
+        if not osd["in"]:
+            yield f"OSD {osd['id']} has no disk here any more"
+
+
+def _without_disk(answer: Mapping[str, Any], name: str, host: HostState) -> list[Mapping[str, Any]]:
+    """OSDs that the cluster has on a server, that do not run and of which the server knows nothing."""
+    here = {*(host.ceph or {})["osds"].values()}
+    return [osd for osd in answer["cluster_osds"] if osd["host"] == name and not osd["up"] and osd["id"] not in here]
 
 
 def _pools_there(view: View) -> set[str] | None:
@@ -92,12 +109,11 @@ def notices_of_ceph(site: Site, hosts: Mapping[str, HostState]) -> list[Notice]:
     for code, message, detail in answer["health"]:
         more = f": {'; '.join(detail)}" if detail else ""
         told.append(f"Ceph says {code}, {message}{more}")
-    for osd in answer["cluster_osds"]:
-        host = hosts.get(osd["host"])
-        if host is None or host.ceph is None or osd["id"] in host.ceph["osds"].values() or osd["up"]:
-            continue
-        told.append(
-            f"OSD {osd['id']} of {osd['host']} has no disk there any more. The role sds_ceph forgets it as soon as "
-            "Ceph has made its copies anew"
-        )
+    for name, host in hosts.items():
+        if host.ceph is not None:
+            told += [
+                f"OSD {osd['id']} of {name} has no disk there any more. The role sds_ceph forgets it as soon as Ceph "
+                "has made its copies anew"
+                for osd in _without_disk(answer, name, host)
+            ]
     return [Notice(CLUSTER, text) for text in told]

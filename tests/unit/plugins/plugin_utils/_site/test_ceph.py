@@ -107,6 +107,25 @@ def test_an_osd_without_its_disk_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("health", "is_in", "differs"),
+    [
+        ([], 0, ["OSD 7 has no disk here any more"]),
+        # Ceph would not let it go yet, so there is nothing to do.
+        ([["PG_DEGRADED", "3 pgs degraded", []]], 0, []),
+        ([], 1, []),
+    ],
+)
+def test_an_osd_is_forgotten_when_its_copies_are_made_anew(
+    health: list[list[Any]], is_in: int, differs: list[str]
+) -> None:
+    gone = {"id": 7, "uuid": "u7", "host": "node1", "up": 0, "in": is_in}
+    found = hosts(everybody(health=health, cluster_osds=[*said()["cluster_osds"], gone]))
+    for name, state in found.items():
+        view = View(SITE, SITE.server(name), Intent(""), SiteState(hosts=found), state)
+        assert [*differences_of_ceph(view)] == (differs if name == "node1" else [])
+
+
+@pytest.mark.parametrize(
     ("own", "differs"),
     [
         ({}, []),
