@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 CEPH = "/var/lib/ceph"
@@ -39,17 +40,19 @@ def ceph_units(name: str) -> list[str]:
     return ["var-lib-kiban-ceph.automount", *daemons, *(f"ceph-osd@{number}.service" for number in osds)]
 
 
-def in_child(what: Any, seconds: float) -> dict[str, Any]:
-    """The answer of a function that may hang in C code: from a process that can be ended."""
+def in_child(what: Callable[[], Iterator[dict[str, Any]]], seconds: float) -> dict[str, Any]:
+    """The answers of a function that may hang in C code, taken together: from a process that can be ended."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
             try:
-                answer = what()
+                for answer in what():
+                    os.write(writer, json.dumps(answer).encode() + b"\n")
+                last = {"error": ""}
             except Exception as exc:
-                answer = {"error": f"{type(exc).__name__}: {exc}"}
-            os.write(writer, json.dumps(answer).encode())
+                last = {"error": f"{type(exc).__name__}: {exc}"}
+            os.write(writer, json.dumps(last).encode() + b"\n")
         finally:
             os._exit(0)
     os.close(writer)
@@ -62,13 +65,13 @@ def in_child(what: Any, seconds: float) -> dict[str, Any]:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(reader)
-    try:
-        return dict(json.loads(text))
-    except ValueError:
-        return {"error": f"no answer within {seconds:.0f} s"}
+    found: dict[str, Any] = {"error": f"no answer within {seconds:.0f} s"}
+    for line in text.split(b"\n")[:-1]:
+        found.update(json.loads(line))
+    return found
 
 
-def asked() -> dict[str, Any]:
+def asked() -> Iterator[dict[str, Any]]:
     import rados  # type: ignore[import-not-found, unused-ignore]
 
     cluster = rados.Rados(conffile="/etc/ceph/ceph.conf", name="client.admin", conf={"rados_mon_op_timeout": "10"})
@@ -85,16 +88,7 @@ def asked() -> dict[str, Any]:
     hosts = {
         number: node["name"] for node in tree["nodes"] if node["type"] == "host" for number in node.get("children", ())
     }
-    groups: dict[Any, int] = {}
-    pools = {pool["pool"]: pool for pool in dump["pools"]}
-    for pg in ask(cluster.mgr_command, prefix="pg dump", dumpcontents=["pgs_brief"])["pg_stats"]:
-        pool, states = pools[int(pg["pgid"].partition(".")[0])], pg["state"].split("+")
-        on = [hosts.get(number, "") for number in pg["acting"] if number in hosts]
-        # Which of its copies is behind is not told here.
-        behind = "active" not in states or ("degraded" in states and len(on) >= pool["size"])
-        key = (pool["min_size"] + behind, tuple(sorted(on)))
-        groups[key] = groups.get(key, 0) + 1
-    return {
+    yield {
         "quorum": ask(cluster.mon_command, prefix="quorum_status")["quorum_names"],
         "health": [
             [code, check["summary"]["message"], [line["message"] for line in check["detail"][:3]]]
@@ -105,5 +99,15 @@ def asked() -> dict[str, Any]:
             {"id": osd["osd"], "uuid": osd["uuid"], "host": hosts.get(osd["osd"], ""), "up": osd["up"], "in": osd["in"]}
             for osd in dump["osds"]
         ],
-        "groups": [[count, needed, list(on)] for (needed, on), count in sorted(groups.items())],
     }
+    # Without a manager this has no answer.
+    groups: dict[Any, int] = {}
+    pools = {pool["pool"]: pool for pool in dump["pools"]}
+    for pg in ask(cluster.mgr_command, prefix="pg dump", dumpcontents=["pgs_brief"])["pg_stats"]:
+        pool, states = pools[int(pg["pgid"].partition(".")[0])], pg["state"].split("+")
+        on = [hosts.get(number, "") for number in pg["acting"] if number in hosts]
+        # Which of its copies is behind is not told here.
+        behind = "active" not in states or ("degraded" in states and len(on) >= pool["size"])
+        key = (pool["min_size"] + behind, tuple(sorted(on)))
+        groups[key] = groups.get(key, 0) + 1
+    yield {"groups": [[count, needed, list(on)] for (needed, on), count in sorted(groups.items())]}

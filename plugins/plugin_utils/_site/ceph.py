@@ -67,10 +67,10 @@ def _pools_there(view: View) -> set[str] | None:
     return {disk["pool"] for disk in disks if disk["site"] == view.site.name}
 
 
-def _answer(site: Site, hosts: Mapping[str, HostState]) -> tuple[Mapping[str, Any] | None, str]:
-    """What a monitor's server said of the cluster, or why nobody did; neither where there is no cluster yet."""
+def _answer(site: Site, hosts: Mapping[str, HostState], part: str = "health") -> tuple[Mapping[str, Any] | None, str]:
+    """What a monitor's server said of this part of the cluster, or why nobody did; neither where there is none yet."""
     said = {name: host.ceph for name in sds_ceph.monitors(site) if (host := hosts.get(name)) and host.ceph is not None}
-    told = [one for one in said.values() if "groups" in one]
+    told = [one for one in said.values() if part in one]
     if told:
         return max(told, key=lambda one: len(one["quorum"])), ""
     if said and not any(one["monitor"] for one in said.values()):
@@ -84,7 +84,7 @@ def volumes_of_ceph(site: Site, hosts: Mapping[str, HostState]) -> tuple[Volume,
     if sds_ceph.chosen(site) is None:
         return ()
     monitors = sds_ceph.monitors(site)
-    answer, why = _answer(site, hosts)
+    answer, why = _answer(site, hosts, "groups")
     if why:
         parts = [*monitors, *(server.name for server in site.servers if sds_ceph.devices(site, server))]
         return (Volume(f"all data in Ceph, which could not be read ({why}),", dict.fromkeys(parts, False)),)

@@ -79,6 +79,11 @@ def test_nobody_goes_whom_the_data_needs(answer: dict[str, Any], reason: str) ->
 def test_what_could_not_be_read_is_not_risked() -> None:
     refused = may_go({key: {"error": "TimedOut: error connecting to the cluster"} for key in NAMES}, "node1")
     assert "all data in Ceph, which could not be read (cp1: TimedOut" in refused["node1"]
+    # Without a manager the cluster says how it is, and not where its data is.
+    silent = {key: value for key, value in said().items() if key != "groups"} | {"error": "no answer within 25 s"}
+    answers = dict.fromkeys(NAMES, silent)
+    assert "(cp1: no answer within 25 s" in may_go(answers, "node1")["node1"]
+    assert notices_of_ceph(SITE, hosts(answers)) == []
     # One that answers is enough.
     assert may_go({"node2": said()}, "node1") == {}
 
