@@ -303,8 +303,9 @@ def asked_of_bmcs(site: Site) -> dict[str, Asked]:
 
 
 def with_layouts(site: Site) -> set[str]:
-    """Servers whose profile states pools."""
-    return {server.name for server in site.servers if site.profiles[server.profile].storage}
+    """Servers whose profile states pools, or disks of storage servers."""
+    asked = {name for name, profile in site.profiles.items() if profile.storage or profile.block_storage}
+    return {server.name for server in site.servers if server.profile in asked}
 
 
 def _elsewhere(site: Site) -> list[str]:

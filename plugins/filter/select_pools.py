@@ -27,6 +27,19 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
         raise AnsibleFilterError(f"select_pools: {error}") from error
 
 
+def block_targets(
+    remote: Mapping[str, Any] | None, secrets: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[dict[str, Any]]]:
+    if IMPORT_ERROR is not None:
+        raise AnsibleFilterError(
+            f"block_targets needs a Python library that is missing: {IMPORT_ERROR}"
+        ) from IMPORT_ERROR
+    try:
+        return _storage.block_targets(remote, secrets)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise AnsibleFilterError(f"block_targets: {error}") from error
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"select_pools": select_pools}
+        return {"block_targets": block_targets, "select_pools": select_pools}

@@ -86,6 +86,8 @@ class Claim:
 
     def apply(self, host: Host, wiped: Callable[[dict[str, Any]], None]) -> None:
         """Does it. The disk is locked, and this was decided under that lock. wiped gets the record of a wipe."""
+        if self.action == "format":
+            _disks.map_partitions(self.record["path"], False)
         if self.wipe:
             wiped(self.wipe.apply(self.site))
         if self.action == "format":
@@ -100,7 +102,7 @@ class Claim:
         if self.fstab:
             _set_fstab(host, self.path, _mount_line(part.uuid, self.path))
         if self.mount:
-            _mount(_node(self.record["path"], part.number), self.path)
+            _mount(_disks.part_node(self.record["path"], part.number), self.path)
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def _own_action(record: dict[str, Any], may_wipe: bool) -> str:
         if not inside:
             return "make"
         if [sig["type"] for sig in inside] == ["ext4"] and inside[0]["uuid"] == mark["fs"]:
-            node = _node(path, 1)
+            node = _disks.part_node(path, 1)
             if os.path.exists(node) and _disks.run_tool("e2fsck", "-fn", node)[0] == 0:
                 return "accept"
             raise ClaimError(
@@ -221,7 +223,7 @@ def _own_action(record: dict[str, Any], may_wipe: bool) -> str:
     found = "; ".join(_disks.not_blank(record))
     raise ClaimError(
         f"{path} is claimed, but its file system is not what was made: {found}. It may have held data: repair it "
-        f"(e2fsck -b 32768 {_node(path, 1)}), or name it under wipe"
+        f"(e2fsck -b 32768 {_disks.part_node(path, 1)}), or name it under wipe"
     )
 
 
@@ -235,7 +237,7 @@ def _claim(
             raise ClaimError(f"{path} is taken: {mounted} is mounted there")
         return Claim(record, path, site, action, mount=True, fstab=True, wipe=wiping)
     part = record["partitions"][0]
-    node = _node(record["path"], part["number"])
+    node = _disks.part_node(record["path"], part["number"])
     if mounted and os.path.realpath(mounted) != os.path.realpath(node):
         raise ClaimError(f"{path} is taken: {mounted} is mounted there, not {node}")
     line = _mount_line(part["uuid"], path)
@@ -263,6 +265,7 @@ def _partition_disk(record: dict[str, Any], site: str) -> None:
         _disks.reread_partitions(path, fd)
     finally:
         os.close(fd)
+    _disks.map_partitions(path)
 
 
 def _make_file_system(record: dict[str, Any]) -> None:
@@ -277,7 +280,7 @@ def _make_file_system(record: dict[str, Any]) -> None:
         # A disk that the kernel shows no partitions of, such as a plain file.
         words += ["-E", f"offset={part['start_bytes']}", now["path"], f"{part['size_bytes'] // 1024}k"]
     else:
-        words.append(_node(now["path"], 1))
+        words.append(_disks.part_node(now["path"], 1))
     _tool(*words)
     fd = os.open(words[-1] if part["name"] else now["path"], os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -326,10 +329,6 @@ def _is_blank(record: dict[str, Any]) -> bool:
 
 def _is_device(path: str) -> bool:
     return not os.path.isfile(path)
-
-
-def _node(disk: str, number: int) -> str:
-    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
 
 
 def _mounted(host: Host, path: str) -> str | None:

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _gpt
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_paths, _gpt
 
 __all__ = [
     "CLAIM_MARK",
@@ -46,12 +46,15 @@ __all__ = [
     "find_disk",
     "find_path",
     "in_use",
+    "is_multipath",
     "json_after",
     "list_disks",
     "listed",
     "locked",
+    "map_partitions",
     "mounts_of",
     "not_blank",
+    "part_node",
     "read_text",
     "record_bytes",
     "reread_partitions",
@@ -138,7 +141,10 @@ def in_use(record: dict[str, Any]) -> list[str]:
         reasons.append(f"{record['path']} is in use: held by {', '.join(record['holders'])}")
     if record["read_only"]:
         reasons.append(f"{record['path']} is read-only")
-    if not reasons and _kept(record["path"]):
+    # A partition of a multipath device keeps the device.
+    parts = record["partitions"] if is_multipath(record["path"]) else []
+    nodes = [part_node(record["path"], part["number"]) for part in parts if part["name"]] or [record["path"]]
+    if not reasons and any(_kept(node) for node in nodes):
         reasons.append(
             f"{record['path']} is in use: the kernel gives it to nobody else (a mount in another namespace, or a "
             f"program that holds it). See: lsof {record['path']}"
@@ -191,7 +197,7 @@ def locked(path: str, seconds: float = 10) -> Iterator[None]:
 
 def reread_partitions(path: str, fd: int) -> None:
     """Lets the kernel read the partition table again; fd is open on the whole disk."""
-    if not stat.S_ISBLK(os.fstat(fd).st_mode):
+    if not stat.S_ISBLK(os.fstat(fd).st_mode) or is_multipath(path):
         return
     fcntl.ioctl(fd, _BLKFLSBUF)
     for _attempt in range(50):
@@ -205,10 +211,35 @@ def reread_partitions(path: str, fd: int) -> None:
     raise DiskError(f"the kernel does not read the partition table of {path} again: something keeps it busy")
 
 
+def part_node(disk: str, number: int) -> str:
+    """The device node of a partition."""
+    if is_multipath(disk):
+        return f"{disk}-part{number}"
+    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
+
+
+def is_multipath(path: str) -> bool:
+    """Whether this is the node of a device of dm-multipath: its partitions are made by kpartx, not by the kernel."""
+    return os.path.basename(os.path.dirname(path)) == "mapper"
+
+
+def map_partitions(path: str, wanted: bool = True) -> None:
+    """Makes, or takes away, the partitions of a device of dm-multipath; nothing for any other. Nobody has it open."""
+    if not is_multipath(path):
+        return
+    # As the udev rules of kpartx name them.
+    status, output, errors = run_tool("kpartx", "-u" if wanted else "-d", "-s", "-p", "-part", path)
+    if status != 0:
+        raise DiskError(f"kpartx {path}: {(errors or output).strip()}")
+
+
 def show_partitions(record: dict[str, Any]) -> bool:
     """Makes the kernel know a table that a killed run wrote and did not get to announce; True if it had to."""
     if all(part["name"] for part in record["partitions"]) or os.path.isfile(record["path"]):
         return False
+    if is_multipath(record["path"]):
+        map_partitions(record["path"])
+        return True
     fd = os.open(record["path"], os.O_RDWR | os.O_CLOEXEC)
     try:
         reread_partitions(record["path"], fd)
@@ -274,7 +305,8 @@ def _identities(system: System) -> list[dict[str, Any]]:
         names = sorted(os.listdir(os.path.join(system.sys, "block")), key=_natural)
     except OSError as exc:
         raise DiskError(f"cannot list the block devices: {exc}") from exc
-    return [record for name in names if (record := _identity(system, name)) is not None]
+    records = [record for name in names if (record := _identity(system, name)) is not None]
+    return _disk_paths.joined(system.sys, system.dev, records)
 
 
 def _identity(system: System, name: str) -> dict[str, Any] | None:
@@ -288,13 +320,15 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
     sectors = int(sysfs_value(base, "size") or 0)
     if not sectors:
         return None
-    protocol = _protocol(base, real)
+    paths = _disk_paths.network_paths(system.sys, name)
+    protocol = _protocol(base, real, paths)
     rotational = sysfs_value(base, "queue/rotational")
     # A virtual disk's own idea of rotation means nothing.
     media = None if protocol == "VirtIO" or rotational is None else ("HDD" if rotational == "1" else "SSD")
     return {
         "name": name,
         "path": os.path.join(system.dev, name),
+        "paths": paths,
         "by_path": _by_path(system, name),
         **_place(system, base, real),
         "serial_number": _serial(system, base),
@@ -318,11 +352,13 @@ def _identity(system: System, name: str) -> dict[str, Any] | None:
 
 
 def _made_up(real: str) -> bool:
-    """Whether a device exists only in the kernel. Disks behind native NVMe multipath do not, though they look so."""
-    return "/devices/virtual/" in real and "/nvme-subsystem/" not in real
+    """Whether a device exists only in the kernel. NVMe disks behind native multipath or a network look so too."""
+    return "/devices/virtual/" in real and not re.search(r"/nvme-(subsystem|fabrics)/", real)
 
 
-def _protocol(base: str, real: str) -> str | None:
+def _protocol(base: str, real: str, paths: Sequence[dict[str, Any]]) -> str | None:
+    if paths:
+        return "iSCSI" if paths[0]["transport"] == "iscsi" else "NVMeOverFabrics"
     if "/nvme" in real:
         return "NVMe"
     if "/usb" in real or "/mmc" in real:
@@ -386,7 +422,8 @@ def _add_content(system: System, records: list[dict[str, Any]]) -> None:
     nodes: list[str] = []
     for record in records:
         base = os.path.join(system.sys, "block", record["name"])
-        numbers, names = {sysfs_value(base, "dev") or ""}, [record["name"]]
+        numbers, here = {sysfs_value(base, "dev") or ""}, [record["path"]]
+        directories = _partition_dirs(system, record)
         try:
             head, tail = _ends(record["path"])
             table = _gpt.parse(head, record["logical_block_bytes"])
@@ -396,28 +433,30 @@ def _add_content(system: System, records: list[dict[str, Any]]) -> None:
             head, tail, table = b"", b"", None
         tables[record["path"]] = (head, tail, table)
         known = {part.number: part for part in table.partitions} if table else {}
-        for directory in sorted(_partition_dirs(base), key=_natural):
-            number = int(sysfs_value(directory, "partition") or 0)
+        for number, directory in sorted(directories.items()):
             entry = known.pop(number, None)
-            names.append(os.path.basename(directory))
+            here.append(part_node(record["path"], number))
             numbers.add(sysfs_value(directory, "dev") or "")
-            record["partitions"].append(
-                _partition(names[-1], number, entry, 512, int(sysfs_value(directory, "start") or 0), directory)
+            start = sysfs_value(directory, "start") or (
+                entry.first * record["logical_block_bytes"] // 512 if entry else 0
             )
+            name = os.path.basename(directory)
+            record["partitions"].append(_partition(name, number, entry, 512, int(start), directory))
         # What the table has and the kernel has not read yet.
         for number, entry in sorted(known.items()):
             block = record["logical_block_bytes"]
             record["partitions"].append(_partition(None, number, entry, block, entry.first, None))
-        record["holders"] = sorted({h for d in (base, *_partition_dirs(base)) for h in listed(d, "holders")})
-        paths = {os.path.realpath(os.path.join(system.dev, name)) for name in names}
-        record["mounts"] = mounts_of(system, numbers - {""}, paths)
-        nodes += [path for name in names if os.path.exists(path := os.path.join(system.dev, name))]
+        holders = {holder for directory in (base, *directories.values()) for holder in listed(directory, "holders")}
+        # Partitions of a multipath device are devices that hold it.
+        record["holders"] = sorted(holders - {os.path.basename(directory) for directory in directories.values()})
+        record["mounts"] = mounts_of(system, numbers - {""}, {os.path.realpath(path) for path in here})
+        nodes += [path for path in here if os.path.exists(path)]
 
     found = _wipefs(nodes)
     for record in records:
         record["signatures"] = record["signatures"] or found.get(record["path"], [])
         for part in record["partitions"]:
-            node = os.path.join(system.dev, part["name"]) if part["name"] else None
+            node = part_node(record["path"], part["number"]) if part["name"] else None
             if node in found:
                 part["signatures"] = found[node]
             else:
@@ -567,10 +606,14 @@ def json_after(data: bytes, mark: bytes, size: int = RECORD_SIZE) -> dict[str, A
     return value if isinstance(value, dict) else {}
 
 
-def _partition_dirs(base: str) -> list[str]:
-    return [
-        path for name in listed(base) if os.path.exists(os.path.join(path := os.path.join(base, name), "partition"))
-    ]
+def _partition_dirs(system: System, record: dict[str, Any]) -> dict[int, str]:
+    """What the kernel has of a disk's partitions: number to directory in sysfs."""
+    base = os.path.join(system.sys, "block", record["name"])
+    if is_multipath(record["path"]):
+        parts = _disk_paths.multipath_parts(system.sys, record["name"])
+        return {number: os.path.join(system.sys, "block", name) for number, name in parts.items()}
+    found = [os.path.join(base, name) for name in listed(base)]
+    return {int(number): path for path in found if (number := sysfs_value(path, "partition"))}
 
 
 def listed(*path: str) -> list[str]:

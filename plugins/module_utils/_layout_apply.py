@@ -27,7 +27,6 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read impor
     NEW_TAG,
     LayoutError,
     md_uuid,
-    part_node,
     run,
     running_arrays,
 )
@@ -46,6 +45,7 @@ def _partition(step: Step, _key: str | None) -> None:
     record = _disks.find_disk(step.target)
     path, block = record["path"], record["logical_block_bytes"]
     owner = {"site": step.args["site"], "storage": step.pool, "serial_number": step.target}
+    _disks.map_partitions(path, False)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL)
     try:
         size = _disks.device_size(fd)
@@ -63,8 +63,8 @@ def _partition(step: Step, _key: str | None) -> None:
         _disks.reread_partitions(path, fd)
     finally:
         os.close(fd)
-    # The kernel makes the node at once, but for the file systems' tools /dev/disk should be right too.
-    node = part_node(path)
+    _disks.map_partitions(path)
+    node = _disks.part_node(path, 1)
     if not os.path.exists(node):
         raise LayoutError(f"{node} does not appear after {path} was partitioned")
     run("wipefs", "-a", "-q", node)

@@ -28,7 +28,6 @@ __all__ = [
     "NEW_TAG",
     "LayoutError",
     "md_uuid",
-    "part_node",
     "read_facts",
     "run",
     "running_arrays",
@@ -80,10 +79,6 @@ def run(*words: str, key: str | None = None, accept: Sequence[int] = (0,)) -> st
 def md_uuid(text: str) -> str:
     """A UUID as mdadm, blkid or Python write it, in one form."""
     return re.sub(r"[^0-9a-f]", "", text.lower())
-
-
-def part_node(disk: str) -> str:
-    return f"{disk}p1" if disk[-1].isdigit() else f"{disk}1"
 
 
 def running_arrays() -> dict[str, str]:
@@ -158,7 +153,7 @@ class _Reader:
         path, serial = record["path"], record["serial_number"]
         with open(path, "rb") as file:
             head = file.read(_disks.MIB)
-        part = part_node(path)
+        part = _disks.part_node(path, 1)
         table = _gpt.parse(head, record["logical_block_bytes"])
         owner: dict[str, str | None] = {}
         made: frozenset[str] = frozenset()
@@ -229,7 +224,7 @@ class _Reader:
             names = {os.path.basename(_layout.mapping_path(pool.name, number)) for number in (None, *range(64))}
             if any(_disks.sysfs_value(f"/sys/block/{holder}/dm/name") in names for holder in holders):
                 return True
-            owns = node in [part_node(self.disks[serial].path) for serial in pool.disks if serial in self.disks]
+            owns = node in [os.path.realpath(self.disks[serial].part) for serial in pool.disks if serial in self.disks]
             if pool.luks and pool.name in self.keys and (owns or self.names[node] == _layout.array_path(pool.name)):
                 try:
                     run("cryptsetup", "open", "--test-passphrase", "--key-file=-", node, key=self.keys[pool.name])

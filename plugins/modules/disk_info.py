@@ -59,6 +59,13 @@ disks:
       description: Device node.
       type: str
       sample: /dev/vda
+    paths:
+      description:
+        - The paths to a disk of a storage server, each with transport (V(iscsi), V(tcp), V(rdma) or V(fc)), target,
+          portal, state and the kernel's name of the path. A disk that dm-multipath has put together of several local
+          paths has these. Empty for any other disk.
+      type: list
+      elements: dict
     by_path:
       description: Stable link by the place that the disk is plugged in, if C(udevd) runs.
       type: str
@@ -90,7 +97,9 @@ disks:
       description: Size in bytes.
       type: int
     protocol:
-      description: One of V(VirtIO), V(SCSI), V(SATA), V(SAS), V(NVMe); null if it is none of them.
+      description:
+        - One of V(VirtIO), V(SCSI), V(SATA), V(SAS), V(NVMe), V(iSCSI), V(NVMeOverFabrics); null if it is none of
+          them.
       type: str
     media_type:
       description: V(SSD) or V(HDD); null where the kernel does not know.

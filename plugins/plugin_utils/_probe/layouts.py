@@ -84,7 +84,8 @@ def md_array(node: str, pools: dict[str, Any], read: Callable[[str], str]) -> di
 
 
 def is_part(name: str, disk: str) -> bool:
-    return name in (f"{disk}1", f"{disk}p1")
+    # A partition of a multipath device is a device of its own.
+    return name in (f"{disk}1", f"{disk}p1") or os.path.exists(f"/sys/block/{name}/slaves/{disk}")
 
 
 def dm_status(name: str) -> str:

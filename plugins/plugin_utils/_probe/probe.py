@@ -10,18 +10,25 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 from .._drivers.sds_ceph import CONFIG
 
 __all__ = ["script"]
 
-_FLAG = "LAYOUTS = False\n"
 _PLACE = "PATHS: list[str] = []"
-_LAYOUTS = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts\n"
-_CEPH = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units\n"
-_ROUTING = "from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing\n"
-_HEALTH = "from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health\n"
+_FLAG = "LAYOUTS = False\n"
+_HERE = Path(__file__).parent
+_UTILS = _HERE.parents[1] / "module_utils"
+_PARTS = {
+    "module_utils._disk_health": _UTILS / "_disk_health.py",
+    "module_utils._disk_paths": _UTILS / "_disk_paths.py",
+    "plugin_utils._probe.routing": _HERE / "routing.py",
+    "plugin_utils._probe.layouts": _HERE / "layouts.py",
+    "plugin_utils._probe.ceph": _HERE / "ceph.py",
+}
+"""Modules that the program imports, which are put into its text."""
 
 
 def script(paths: list[str], layouts: bool = False) -> str:
@@ -33,23 +40,17 @@ def script(paths: list[str], layouts: bool = False) -> str:
 
 @functools.cache
 def _program(layouts: bool, ceph: bool) -> str:
-    here = Path(__file__)
-    text = here.with_name("program.py").read_text(encoding="utf-8")
-    places = {
-        _HEALTH: here.parents[2].joinpath("module_utils", "_disk_health.py"),
-        _ROUTING: here.with_name("routing.py"),
-        _LAYOUTS: None,
-        _CEPH: here.with_name("ceph.py") if ceph else None,
-        _FLAG: None,
-    }
-    if not all(place in text for place in (_PLACE, *places)):
-        raise RuntimeError("the probe has lost the place for its paths, or for a part of it")
+    text = (_HERE / "program.py").read_text(encoding="utf-8")
+    if _PLACE not in text or _FLAG not in text:
+        raise RuntimeError("the probe has lost the place for its paths, or for what it looks at")
     if layouts:
-        places[_LAYOUTS] = here.with_name("layouts.py")
         text = text.replace(_FLAG, "LAYOUTS = True\n", 1)
-    for place in (_HEALTH, _ROUTING, _LAYOUTS, _CEPH):
-        # The comments of the part and its first import are left out.
-        path = places[place]
-        part = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2] if path else ""
-        text = text.replace(place, part, 1)
+    for name, path in _PARTS.items():
+        place = re.search(rf"^from \S+\.{re.escape(name)} import (\([^)]*\)|.*)\n", text, re.MULTILINE)
+        if place is None:
+            raise RuntimeError(f"the probe has lost the place for {path.name}")
+        # The comments of the part and its first import are left out, and all of what nobody asks for.
+        part = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2]
+        wanted = {"layouts": layouts, "ceph": ceph}.get(path.stem, True)
+        text = text[: place.start()] + (part if wanted else "") + text[place.end() :]
     return text

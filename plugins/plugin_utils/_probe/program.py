@@ -22,6 +22,13 @@ import time
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_health import health
+from ansible_collections.kiban.baremetal.plugins.module_utils._disk_paths import (
+    answers,
+    joined,
+    multipath_parts,
+    network_paths,
+    network_sessions,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing
@@ -178,16 +185,19 @@ def missing_routes(parts: list[tuple[str, dict[str, str]]], routes: set[tuple[in
     return wrong + [f"{missing[0]}{more} is missing"] if missing else wrong
 
 
-def uses(name: str, mounts: list[tuple[str, str, bool]]) -> list[str]:
+def uses(names: list[str], mounts: list[tuple[str, str, bool]]) -> list[str]:
     """What uses a disk or one of its partitions, in words; mounts of the storage driver apart."""
-    base = f"/sys/block/{name}"
-    found = [at for device, at, _readonly in mounts if f"/{name}/" in f"{device}/" and not at.startswith(LOCAL)]
-    found += [
-        f"held by {os.path.basename(path)}"
-        for path in glob.glob(f"{base}/holders/*") + glob.glob(f"{base}/*/holders/*")
-    ]
+    found = [at for device, at, _readonly in mounts if is_on(device, names) and not at.startswith(LOCAL)]
+    patterns = [f"/sys/block/{name}/{middle}holders/*" for name in names for middle in ("", "*/")]
+    holders = [os.path.basename(path) for pattern in patterns for path in glob.glob(pattern)]
+    found += [f"held by {holder}" for holder in holders if holder not in names]
     swaps = [line.split()[0] for line in read("/proc/swaps").splitlines()[1:]]
-    return found + [f"swap on {path}" for path in swaps if os.path.basename(path).startswith(name)]
+    return found + [f"swap on {path}" for path in swaps if os.path.basename(path).startswith(tuple(names))]
+
+
+def is_on(device: str, names: list[str]) -> bool:
+    """Whether a device of sysfs is one of these disks or a partition of it."""
+    return any(f"/{name}/" in f"{device}/" for name in names)
 
 
 def etcd() -> dict[str, Any] | None:
@@ -231,11 +241,14 @@ def serial(base: str) -> str | None:
 def disk(name: str) -> dict[str, Any] | None:
     base, real = f"/sys/block/{name}", os.path.realpath(f"/sys/block/{name}")
     size = int(attr(base, "size") or 0) * 512
-    virtual = "/devices/virtual/" in real and "/nvme-subsystem/" not in real
+    virtual = "/devices/virtual/" in real and not re.search(r"/nvme-(subsystem|fabrics)/", real)
     if not size or virtual or re.match(r"sr|fd", name) or attr(base, "hidden") == "1":
         return None
     vendor, protocol = attr(base, "device/vendor"), None
-    if "/nvme" in real:
+    paths = network_paths("/sys", name)
+    if paths:
+        protocol = "iSCSI" if paths[0]["transport"] == "iscsi" else "NVMeOverFabrics"
+    elif "/nvme" in real:
         protocol = "NVMe"
     elif re.search(r"/virtio\d+/block/", real):
         protocol = "VirtIO"
@@ -245,6 +258,7 @@ def disk(name: str) -> dict[str, Any] | None:
     return {
         "name": name,
         "path": f"/dev/{name}",
+        "paths": paths,
         "serial_number": serial(base),
         "wwn": attr(base, "wwid") or attr(base, "device/wwid"),
         "model": attr(base, "device/model"),
@@ -283,7 +297,7 @@ def lost(disks: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    disks = [record for name in sorted(os.listdir("/sys/block")) if (record := disk(name))]
+    disks = joined("/sys", "/dev", [record for name in sorted(os.listdir("/sys/block")) if (record := disk(name))])
     mounts = []
     for line in read("/proc/self/mountinfo").splitlines():
         words = line.split(" ")
@@ -291,9 +305,10 @@ def main() -> None:
         if device.startswith("/sys/devices/"):
             mounts.append((device, words[4], "ro" in words[5].split(",")))
     for record in disks:
-        own = [(at, ro) for device, at, ro in mounts if f"/{record['name']}/" in f"{device}/" and at.startswith(LOCAL)]
+        names = [record["name"], *(multipath_parts("/sys", record["name"]).values() if record["paths"] else ())]
+        own = [(at, ro) for device, at, ro in mounts if at.startswith(LOCAL) and is_on(device, names)]
         record["mounts"], record["claimed"] = [at for at, _readonly in own], bool(own)
-        record["readonly"], record["uses"] = any(readonly for _at, readonly in own), uses(record["name"], mounts)
+        record["readonly"], record["uses"] = any(readonly for _at, readonly in own), uses(names, mounts)
     image, ramdisk = load("/etc/kiban/image.json") or {}, attr("/usr/lib/kiban/ramdisk-id")
     in_ramdisk = bool(ramdisk) or os.path.exists("/etc/kiban/ramdisk")
     with_ceph, node = CEPH_CONF in PATHS and not in_ramdisk, os.uname().nodename
@@ -320,7 +335,8 @@ def main() -> None:
         "mounts": [record["serial_number"] for record in disks if record["claimed"]],
         "disks": disks,
         "lost": lost(disks),
-        "layouts": layouts(disks, read) if LAYOUTS else None,
+        "layouts": layouts([one for one in disks if answers(one)], read) if LAYOUTS else None,
+        "sessions": network_sessions("/sys") if LAYOUTS else None,
         **services,
         "ceph": ceph(node, services["units"]) if with_ceph else None,
         "network": [] if in_ramdisk else network(),

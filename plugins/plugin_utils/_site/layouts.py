@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ...module_utils import _layout
+from ...module_utils import _block_paths, _disk_paths, _layout
 from .disks import matching
-from .model import Pool, Volume
+from .model import BlockStorage, Pool, Target, Volume
 from .state import HostState
 
-__all__ = ["Difference", "differences_of_pools", "pool_disks"]
+__all__ = ["Difference", "differences_of_pools", "path_messages", "pool_disks"]
 
 _FULL = 80
 """Percent of a thin pool from which on lvmthin(7)'s dmeventd warns."""
@@ -50,6 +50,29 @@ def differences_of_pools(pools: Sequence[Pool], site: str, host: HostState) -> I
     for pool in pools:
         for text, mended in _Differences(pool, site, host, host.layouts).all():
             yield Difference(f"pool {pool.name}: {text}", mended)
+
+
+def path_messages(remote: BlockStorage, host: HostState) -> Iterator[str]:
+    """Paths to storage servers that are not there, or carry nothing."""
+    if host.layouts is None:
+        return
+    states: dict[tuple[Any, Any], list[str]] = {}
+    for session in host.sessions:
+        states.setdefault((session["target"], session["portal"]), []).append(str(session["state"]))
+    for transport, targets in (("iscsi", remote.iscsi), ("tcp", remote.nvme_of)):
+        for one in targets:
+            portals = [_disk_paths.portal(*_block_paths.split_portal(each, transport)) for each in one.portals]
+            yield from _lost_paths(one, {portal: states.get((one.target, portal), []) for portal in portals})
+
+
+def _lost_paths(one: Target, found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    good = {portal for portal, states in found.items() if set(states) & set(_disk_paths.GOOD_STATES)}
+    left = f"{len(good)} of {len(found)} paths work" if good else "no path works: what is behind it can't be read"
+    for portal, states in found.items():
+        if not states:
+            yield f"storage {one.name}: there is no path at {portal}; {left}. {_MENDS.capitalize()} makes it"
+        elif portal not in good:
+            yield f"storage {one.name}: the path at {portal} is lost ({', '.join(sorted(states))}); {left}"
 
 
 def _candidates(pool: Pool, host: HostState) -> list[Mapping[str, Any]]:

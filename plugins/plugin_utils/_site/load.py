@@ -25,6 +25,7 @@ from .check_storage import check_storage
 from .draft import Draft, Entry, addresses_of, cables_of, read_entries
 from .ipam import address6, pod_range
 from .model import (
+    BlockStorage,
     Bmc,
     Bond,
     Cluster,
@@ -48,6 +49,7 @@ from .model import (
     Site,
     SiteError,
     Switch,
+    Target,
     Volume,
 )
 from .plain import NotPlain, plain
@@ -207,7 +209,14 @@ def _profile(name: str, raw: dict[str, Any]) -> Profile:
             RaidVolume(volume, values["raid_type"], tuple(values["drives"]), values["controller"])
             for volume, values in raw["volumes"].items()
         ),
+        block_storage=_block_storage(raw["block_storage"]) if raw["block_storage"] else None,
     )
+
+
+def _block_storage(raw: dict[str, Any]) -> BlockStorage:
+    iscsi = (Target(name, each["target"], tuple(each["portals"]), each["chap"]) for name, each in raw["iscsi"].items())
+    nvme_of = (Target(name, each["subsystem"], tuple(each["portals"])) for name, each in raw["nvme_of"].items())
+    return BlockStorage(tuple(iscsi), tuple(nvme_of), tuple(raw["multipath"]))
 
 
 def _pool(name: str, raw: dict[str, Any]) -> Pool:

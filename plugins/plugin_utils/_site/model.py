@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "BlockStorage",
     "Bmc",
     "Bond",
     "Cluster",
@@ -36,6 +37,7 @@ __all__ = [
     "Site",
     "SiteError",
     "Switch",
+    "Target",
     "Volume",
 ]
 
@@ -144,6 +146,23 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Target:
+    """A storage server: a target of iSCSI, or a subsystem of NVMe over TCP, and its portals."""
+
+    name: str
+    target: str
+    portals: tuple[str, ...]
+    chap: bool = False
+
+
+@dataclass(frozen=True)
+class BlockStorage:
+    iscsi: tuple[Target, ...]
+    nvme_of: tuple[Target, ...]
+    multipath: tuple[Mapping[str, str | int], ...]
+
+
+@dataclass(frozen=True)
 class Bond:
     mode: str
     members: tuple[str, ...]
@@ -185,6 +204,7 @@ class Profile:
     bios: Mapping[str, str | int | bool] = field(default_factory=dict)
     """BIOS attribute to its value, both as the maker names them."""
     volumes: tuple[RaidVolume, ...] = ()
+    block_storage: BlockStorage | None = None
 
 
 @dataclass(frozen=True)

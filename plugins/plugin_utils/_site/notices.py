@@ -148,7 +148,8 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
     if selector and selector.count is not None and len(wanted) < selector.count:
         yield f"{len(wanted)} of {selector.count} data disks are there"
     yield from _lost_disks(view, wanted)
-    pools = view.site.profiles[view.server.profile].storage
+    profile = view.site.profiles[view.server.profile]
+    pools = profile.storage
     pooled: set[str] = set()
     if pools:
         # Most sites have none: they need not pay for this.
@@ -159,6 +160,10 @@ def _disks(view: View, bmc: BmcState) -> Iterator[str]:
             # What a storage driver needs the run itself mends.
             if not (one.mended and serves(view)):
                 yield one.text
+    if profile.block_storage:
+        from .layouts import path_messages
+
+        yield from path_messages(profile.block_storage, view.host)
     for disk in view.host.disks:
         told = f"disk {disk.get('name')} (serial {disk.get('serial_number') or 'unknown'})"
         uses = list(disk.get("uses") or ())

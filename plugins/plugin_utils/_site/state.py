@@ -117,6 +117,8 @@ class HostState:
     etcd: EtcdMember | None = None
     layouts: Mapping[str, Any] | None = None
     """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
+    sessions: tuple[Mapping[str, Any], ...] = ()
+    """Paths to storage servers, each with target, portal and state; read together with C(layouts)."""
     ceph: Mapping[str, Any] | None = None
     """What there is of Ceph, as the probe tells it; none: not asked for."""
 
@@ -143,6 +145,7 @@ class HostState:
             routing=tuple(probe.get("routing") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
             layouts=probe.get("layouts"),
+            sessions=tuple(probe.get("sessions") or ()),
             ceph=probe.get("ceph"),
         )
 

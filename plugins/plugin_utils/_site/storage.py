@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...module_utils import _layout
+from ...module_utils import _block_paths, _layout
 from .disks import matching
 
-__all__ = ["intended", "select_pools", "size_in_bytes"]
+__all__ = ["block_targets", "intended", "select_pools", "size_in_bytes"]
 
 _UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -58,6 +58,24 @@ def _claimed(found: Sequence[Mapping[str, Any]]) -> str:
         f"{disk.get('name')} serial {disk.get('serial_number')} ({disk['kiban'].get('purpose')})" for disk in found
     ]
     return f". Not counted, since they are claimed: {', '.join(taken)}" if taken else ""
+
+
+def block_targets(
+    remote: Mapping[str, Any] | None, secrets: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """`iscsi` and `nvme_of` as the module block_paths takes them, and `nvme_paths`. secrets: CHAP by storage server."""
+    found: dict[str, list[dict[str, Any]]] = {"iscsi": [], "nvme_of": [], "nvme_paths": []}
+    for name, one in ((remote or {}).get("iscsi") or {}).items():
+        chap = dict(secrets.get(name) or {}) if one.get("chap") else {}
+        if one.get("chap") and not (chap.get("username") and chap.get("password")):
+            raise ValueError(f"storage {name} wants CHAP, and host_storage_chap has no username and password for it")
+        found["iscsi"].append({"name": name, "target": one["target"], "portals": one["portals"], "chap": chap})
+    for name, one in ((remote or {}).get("nvme_of") or {}).items():
+        found["nvme_of"].append({"name": name, "subsystem": one["subsystem"], "portals": one["portals"]})
+        for portal in one["portals"]:
+            address, port = _block_paths.split_portal(portal, "tcp")
+            found["nvme_paths"].append({"subsystem": one["subsystem"], "address": address, "port": port})
+    return found
 
 
 def _plain(name: str, pool: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from .model import Network, Pool, Profile, RaidVolume, Server, Site, Switch
+from .model import BlockStorage, Network, Pool, Profile, RaidVolume, Server, Site, Switch
 
 __all__ = ["server_vars", "site_vars", "switch_vars"]
 
@@ -87,12 +87,23 @@ def _profile(profile: Profile) -> dict[str, Any]:
         **({"storage": storage} if storage else {}),
         **({"bios": dict(profile.bios)} if profile.bios else {}),
         **({"volumes": {one.name: _volume(one) for one in profile.volumes}} if profile.volumes else {}),
+        **({"block_storage": _block_storage(profile.block_storage)} if profile.block_storage else {}),
         "expect": list(profile.expect),
         "firmware": [asdict(baseline) for baseline in profile.firmware],
         "disks": {"data": None, **disks},
         "network": {"mode": profile.network.mode, "members": list(profile.network.members)},
         "serial": profile.serial,
         "power_on_watts": profile.power_on_watts,
+    }
+
+
+def _block_storage(remote: BlockStorage) -> dict[str, Any]:
+    return {
+        "iscsi": {
+            one.name: {"target": one.target, "portals": list(one.portals), "chap": one.chap} for one in remote.iscsi
+        },
+        "nvme_of": {one.name: {"subsystem": one.target, "portals": list(one.portals)} for one in remote.nvme_of},
+        "multipath": [dict(device) for device in remote.multipath],
     }
 
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import (
-    _disk_claim,
     _disk_health,
     _disk_wipe,
     _disks,
@@ -198,8 +197,8 @@ def by_swap(disk: str) -> Callable[[], None]:
 
 def by_partition(disk: str) -> Callable[[], None]:
     """The disk itself is free, a partition of it is swap."""
-    tool("mkswap", "-q", _disk_claim._node(disk, 1))
-    return by_swap(_disk_claim._node(disk, 1))
+    tool("mkswap", "-q", _disks.part_node(disk, 1))
+    return by_swap(_disks.part_node(disk, 1))
 
 
 def by_md(disk: str) -> Callable[[], None]:
@@ -294,7 +293,7 @@ def images() -> Any:
         assert os.path.exists("/run/root/etc/kiban/image.json")
         fails(partial(write, serial, wipe=True, image_id="other"), "mounted at /run/root")
         assert node_root.finish(params, False)["changed"]
-        tool("e2fsck", "-fn", _disk_claim._node(disk, 2))
+        tool("e2fsck", "-fn", _disks.part_node(disk, 2))
         result[serial] = {key: done[key] for key in ("seconds", "bytes_written", "zeroed_by_disk")}
     return result
 
@@ -432,7 +431,7 @@ def kill_claims() -> Any:
             claim(serial)
         assert os.path.ismount(f"{BASE}/{serial}")
         claim(serial, state="absent")
-        tool("e2fsck", "-fn", _disk_claim._node(disk, 1))
+        tool("e2fsck", "-fn", _disks.part_node(disk, 1))
     return states
 
 

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ DISKS = {
     "BIG-SCSI": (720, "scsi-hd,bus=scsi0.0"),
     "BIG-VIRTIO": (720, "virtio-blk-pci"),
 }
-# Debian packages that the node image lacks and some layouts need, for tests only.
-PACKAGES = ("cryptsetup-bin", "libcryptsetup12", "thin-provisioning-tools")
 NETWORK = "[Match]\nName=en* eth*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
 
 
@@ -44,17 +43,21 @@ def node_image() -> Path:
     return work / json.loads((work / "manifest.json").read_text())["node"]["file"]
 
 
-def packages() -> list[Path]:
-    """The .deb files in KIBAN_LAYOUT_DEBS."""
-    directory = os.environ.get("KIBAN_LAYOUT_DEBS")
+def debs(variable: str, names: Sequence[str]) -> list[Path]:
+    """The .deb files in the directory that an environment variable names."""
+    directory = os.environ.get(variable)
     found = sorted(Path(directory).glob("*.deb")) if directory else []
-    if any(not [path for path in found if path.name.startswith(f"{name}_")] for name in PACKAGES):
-        pytest.skip(f"KIBAN_LAYOUT_DEBS names no directory with the Debian 13 packages {', '.join(PACKAGES)}")
+    if any(not [path for path in found if path.name.startswith(f"{name}_")] for name in names):
+        pytest.skip(f"{variable} names no directory with the Debian 13 packages {', '.join(names)}")
     return found
 
 
 class NodeGuest(Guest):
-    """An installed server that runs nothing but SSH."""
+    """An installed server that runs nothing but SSH, with Debian packages that the node image lacks."""
+
+    program = "layout_guest.py"
+    variable = "KIBAN_LAYOUT_DEBS"
+    packages: tuple[str, ...] = ("cryptsetup-bin", "libcryptsetup12", "thin-provisioning-tools")
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -67,7 +70,7 @@ class NodeGuest(Guest):
             run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name)
         (directory / "known_hosts").write_text(f"guest {(directory / 'host.pub').read_text()}")
         self.kernel, self.initrd = directory / "vmlinuz", directory / "node-initrd"
-        debs, raw = packages(), directory / "node.raw"
+        archives, raw = debs(self.variable, self.packages), directory / "node.raw"
         run("zstd", "-q", "-d", "--sparse", node_image(), "-o", raw)
         raw.chmod(0o600)
         run("mcopy", "-i", f"{raw}@@1M", "::/kiban/vmlinuz", self.kernel)
@@ -76,7 +79,7 @@ class NodeGuest(Guest):
         root.mkdir()
         run("mount", "-o", f"loop,offset={ROOT_OFFSET}", raw, root)
         try:
-            for deb in debs:
+            for deb in archives:
                 run("dpkg-deb", "--extract", deb, root)
             shutil.copy(directory / "host", root / "etc/ssh/ssh_host_ed25519_key")
             (root / "etc/ssh/ssh_host_ed25519_key").chmod(0o600)
@@ -107,8 +110,9 @@ class NodeGuest(Guest):
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
             )
-        end = time.monotonic() + 900
-        while subprocess.run([*self.ssh(5), "true"], capture_output=True, check=False).returncode != 0:
+        # On a busy machine an emulated server takes long.
+        end = time.monotonic() + 3600
+        while subprocess.run([*self.ssh(30), "true"], capture_output=True, check=False).returncode != 0:
             assert self.process.poll() is None, (self.directory / "console.log").read_text()[-2000:]
             assert time.monotonic() < end, "the guest does not answer"
             time.sleep(2)
@@ -116,7 +120,7 @@ class NodeGuest(Guest):
     def upload(self, config: dict[str, Any]) -> None:
         self.config = config
         super().upload(config)
-        program = (HERE / "layout_guest.py").read_bytes()
+        program = (HERE / self.program).read_bytes()
         subprocess.run([*self.ssh(), "cat > /run/t/guest.py"], input=program, check=True)
 
     def power_cycle(self) -> None:

@@ -52,6 +52,7 @@ class Rack:
             "sata": f"pci0000:00/0000:00:05.0/ata1/host1/target1:0:0/1:0:0:0/block/{name}",
             "sas": f"pci0000:00/0000:00:06.0/host2/port-2:0/end_device-2:0/target2:0:0/2:0:0:0/block/{name}",
             "usb": f"pci0000:00/0000:00:07.0/usb1/1-1/host3/target3:0:0/3:0:0:0/block/{name}",
+            "iscsi": f"platform/host{name[-1]}/session{name[-1]}/target9:0:0/9:0:0:0/block/{name}",
             "virtual": f"virtual/block/{name}",
         }[bus]
         base = self.root / "sys/devices" / place
@@ -91,6 +92,32 @@ class Rack:
         with open(path, "wb") as file:
             file.truncate(mib * MIB)
         return path
+
+    def session(self, number: str, portal: str, state: str = "LOGGED_IN") -> None:
+        """An iSCSI session: the one of the disk whose name ends in the number."""
+        address, _colon, port = portal.partition(":")
+        connection = self.root / f"sys/class/iscsi_connection/connection{number}:0"
+        self.attribute(connection, "persistent_address", address.encode())
+        self.attribute(connection, "persistent_port", port.encode())
+        session = self.root / f"sys/class/iscsi_session/session{number}"
+        self.attribute(session, "targetname", b"iqn.2003-01.org.example:array1\n")
+        self.attribute(session, "state", state.encode())
+
+    def multipath(self, number: int, name: str, *paths: str, part: int | None = None) -> Path:
+        """A device of dm-multipath over these disks, or a partition of one."""
+        base = self.root / f"sys/devices/virtual/block/dm-{number}"
+        size = (self.base(paths[0]) / "size").read_text()
+        uuid = f"part{part}-mpath-3600" if part else "mpath-3600"
+        values = {"dm/name": name, "dm/uuid": uuid, "size": size, "dev": f"252:{number}", "ro": "0"}
+        for key, value in {**values, "queue/logical_block_size": "512"}.items():
+            self.attribute(base, key, value.encode())
+        (self.root / f"sys/block/dm-{number}").symlink_to(base)
+        (base / "slaves").mkdir()
+        (self.root / "dev/mapper").mkdir(exist_ok=True)
+        for path in paths:
+            (base / "slaves" / path).symlink_to(self.base(path))
+            self.attribute(self.base(path), f"holders/dm-{number}/x", b"")
+        return self.root / "dev/mapper" / name
 
     def resize(self, name: str, mib: int) -> None:
         os.truncate(self.root / "dev" / name, mib * MIB)

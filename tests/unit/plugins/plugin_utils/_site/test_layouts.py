@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _layout
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.layouts import differences_of_pools, pool_disks
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Pool, Volume
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.layouts import (
+    differences_of_pools,
+    path_messages,
+    pool_disks,
+)
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import BlockStorage, Pool, Target, Volume
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import HostState
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import size_in_bytes
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
@@ -282,3 +286,46 @@ def test_disks_of_another_site_or_pool_are_not_this_pools() -> None:
             here.disks[serial] = replace(here.disks[serial], **change)
         [message] = said(POOLS["mirror"], here)
         assert "is not made" in message and "0 of 2 disks are there" in message
+
+
+REMOTE = BlockStorage(
+    (Target("array1", "iqn.x:array1", ("192.0.2.10", "198.51.100.10:3261"), chap=True),),
+    (Target("fast1", "nqn.x:fast1", ("[2001:db8::1]",)),),
+    (),
+)
+
+
+def reached(**states: str) -> HostState:
+    places = {
+        "a": ("iqn.x:array1", "192.0.2.10:3260"),
+        "b": ("iqn.x:array1", "198.51.100.10:3261"),
+        "c": ("nqn.x:fast1", "[2001:db8::1]:4420"),
+    }
+    sessions = [
+        {"target": places[name][0], "portal": places[name][1], "state": state} for name, state in states.items()
+    ]
+    return HostState(where="node", layouts={}, sessions=tuple(sessions))
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ({"a": "LOGGED_IN", "b": "LOGGED_IN", "c": "live"}, []),
+        (
+            {"a": "LOGGED_IN", "c": "live"},
+            ["storage array1: there is no path at 198.51.100.10:3261; 1 of 2 paths work"],
+        ),
+        (
+            {"a": "FAILED", "b": "LOGGED_IN", "c": "live"},
+            ["storage array1: the path at 192.0.2.10:3260 is lost (FAILED); 1 of 2 paths work"],
+        ),
+        (
+            {"a": "LOGGED_IN", "b": "LOGGED_IN", "c": "connecting"},
+            ["storage fast1: the path at [2001:db8::1]:4420 is lost (connecting); no path works"],
+        ),
+    ],
+)
+def test_paths_to_storage_servers(states: dict[str, str], words: list[str]) -> None:
+    found = list(path_messages(REMOTE, reached(**states)))
+    assert len(found) == len(words) and all(text.startswith(word) for text, word in zip(found, words, strict=True))
+    assert list(path_messages(REMOTE, replace(reached(), layouts=None))) == []

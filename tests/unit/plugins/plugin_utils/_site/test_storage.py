@@ -16,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import select_pools
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import block_targets, select_pools
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
 
 LAB = yaml.safe_load((Path(__file__).resolve().parents[5] / "inventories" / "lab" / "site.yml").read_text("utf-8"))
@@ -131,3 +131,52 @@ def test_disks_that_do_not_fit(disks: list[dict[str, Any]], said: str) -> None:
 def test_a_disk_has_one_pool() -> None:
     chosen = select_pools([disk("a"), disk("b")], {"fast": FAST, "other": FAST})
     assert "disk a matches the selectors of the pools fast and other" in chosen["problems"]
+
+
+REMOTE: dict[str, Any] = {
+    "iscsi": {"array1": {"target": "iqn.2003-01.org.example:a", "portals": ["192.0.2.10", "[::1]:3261"], "chap": True}},
+    "nvme_of": {"fast1": {"subsystem": "nqn.2014-08.org.example:b", "portals": ["192.0.2.11"]}},
+    "multipath": [{"vendor": "EXAMPLE", "product": "ARRAY.*", "no_path_retry": 24}],
+}
+CHAP = {"array1": {"username": "node1", "password": "a long secret"}}
+
+
+def site_with_remote(remote: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = copy.deepcopy(LAB)
+    data["profiles"][PROFILE]["block_storage"] = remote
+    return data
+
+
+def test_storage_servers_come_back_in_the_normal_form() -> None:
+    normal = site_vars(load_site(site_with_remote(REMOTE)))
+    assert normal["profiles"][PROFILE]["block_storage"] == REMOTE
+    assert site_vars(load_site({**LAB, "profiles": normal["profiles"]}))["profiles"] == normal["profiles"]
+    assert "block_storage" not in site_vars(load_site(LAB))["profiles"][PROFILE]
+
+
+@pytest.mark.parametrize(
+    ("remote", "said"),
+    [
+        ({"iscsi": {"a": {"target": "array1", "portals": ["192.0.2.10"]}}}, "block_storage.iscsi.a.target"),
+        ({"iscsi": {"a": {"target": "iqn.x:a", "portals": []}}}, "block_storage.iscsi.a.portals"),
+        ({"iscsi": {"a": {"target": "iqn.x:a", "portals": ["filer"]}}}, "block_storage.iscsi.a.portals[0]"),
+        ({"nvme_of": {"a": {"subsystem": "iqn.x:a", "portals": ["192.0.2.10"]}}}, "block_storage.nvme_of.a.subsystem"),
+        ({"multipath": [{"vendor": "X"}]}, "block_storage.multipath[0]"),
+        ({"multipath": [{"vendor": 'X" }', "product": "Y"}]}, "block_storage.multipath[0].vendor"),
+    ],
+)
+def test_storage_servers_that_are_refused(remote: dict[str, Any], said: str) -> None:
+    with pytest.raises(SiteError) as error:
+        load_site(site_with_remote(remote))
+    assert said in str(error.value)
+
+
+def test_targets_with_their_secrets() -> None:
+    found = block_targets(REMOTE, CHAP)
+    assert found["iscsi"][0]["chap"] == CHAP["array1"] and found["nvme_of"][0]["name"] == "fast1"
+    [path] = found["nvme_paths"]
+    assert path == {"subsystem": "nqn.2014-08.org.example:b", "address": "192.0.2.11", "port": "4420"}
+    for secrets in ({}, {"array1": {"username": "node1"}}):
+        with pytest.raises(ValueError, match="storage array1 wants CHAP"):
+            block_targets(REMOTE, secrets)
+    assert block_targets(None, {}) == block_targets({}, {}) == {"iscsi": [], "nvme_of": [], "nvme_paths": []}
