@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import re
@@ -225,7 +226,7 @@ def is_multipath(path: str) -> bool:
 
 def map_partitions(path: str, wanted: bool = True) -> None:
     """Makes, or takes away, the partitions of a device of dm-multipath; nothing for any other. Nobody has it open."""
-    if not is_multipath(path):
+    if not is_multipath(path) or not (wanted or glob.glob(f"{glob.escape(path)}-part*")):
         return
     # As the udev rules of kpartx name them.
     status, output, errors = run_tool("kpartx", "-u" if wanted else "-d", "-s", "-p", "-part", path)

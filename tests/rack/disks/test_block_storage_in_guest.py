@@ -57,7 +57,7 @@ def test_devices_are_offered_once(guest: NodeGuest) -> None:
 
 
 def test_paths_are_made_without_showing_a_secret(guest: NodeGuest) -> None:
-    assert len(guest.step("attach")) == 4
+    assert len(guest.step("attach")) == 6
 
 
 def test_all_paths_of_a_lun_are_one_disk(guest: NodeGuest) -> None:

@@ -65,6 +65,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
                 os.mkdir(f"{path}/{name}")
 
     monkeypatch.setattr(module, "ROOT", str(tmp_path))
+    monkeypatch.setattr(module, "free", lambda device: None)
     monkeypatch.setattr(module.os, "makedirs", made)
     return module
 
@@ -112,8 +113,10 @@ def test_a_changed_password_is_set_and_not_shown(
 def test_a_device_that_the_kernel_refuses(
     program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(path: str, value: str) -> None:
-        raise OSError(16, "Device or resource busy", path)
+    def busy(device: str) -> None:
+        raise OSError(16, "Device or resource busy", device)
 
-    monkeypatch.setattr(program, "write", busy)
-    assert run(program, tmp_path, capsys)[0] == 1
+    monkeypatch.setattr(program, "free", busy)
+    for words in (("--check",), ()):
+        assert run(program, tmp_path, capsys, *words)[0] == 1
+    assert not (tmp_path / "target/core").exists()
