@@ -180,7 +180,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params, host, done = module.params, _block_paths.Host(), []
+    params, host = module.params, _block_paths.Host()
+    done: list[str] = []
     paths = wanted(params)
     if wrong := problems(params, paths):
         module.fail_json(msg=f"Nothing was touched. {'. '.join(wrong)}", done=done)
