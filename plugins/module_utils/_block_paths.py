@@ -13,7 +13,7 @@ import glob
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,8 @@ class Host:
     """Where the kernel's file systems and the files of the tools are."""
 
     sys: str = "/sys"
-    nodes: str = "/etc/iscsi/nodes"
+    # Where open-iscsi keeps its records since Debian 13, and before.
+    nodes: tuple[str, ...] = ("/var/lib/iscsi/nodes", "/etc/iscsi/nodes")
     initiator: str = "/etc/iscsi/initiatorname.iscsi"
     fabrics: str = "/dev/nvme-fabrics"
 
@@ -83,10 +84,25 @@ class Host:
 
     def record(self, wanted: Wanted) -> str | None:
         """The file that open-iscsi keeps about a target at a portal."""
-        base = os.path.join(self.nodes, wanted.target, f"{wanted.address},{wanted.port}")
-        # Without a portal group it is a file, and with one a directory with a file for each interface.
-        found = [base, *sorted(glob.glob(f"{glob.escape(base)},*/default")), os.path.join(base, "default")]
-        return next((path for path in found if os.path.isfile(path)), None)
+        for nodes in self.nodes:
+            base = os.path.join(nodes, wanted.target, f"{wanted.address},{wanted.port}")
+            # Without a portal group it is a file, and with one a directory with a file for each interface.
+            found = [base, *sorted(glob.glob(f"{glob.escape(base)},*/default")), os.path.join(base, "default")]
+            if path := next(filter(os.path.isfile, found), None):
+                return path
+        return None
+
+    def alone(self, targets: Collection[str]) -> list[str]:
+        """Disks of these targets that dm-multipath has not taken (yet)."""
+        block = os.path.join(self.sys, "block")
+        names = sorted(os.listdir(block)) if os.path.isdir(block) else []
+        behind = {name: {path["target"] for path in _disk_paths.network_paths(self.sys, name)} for name in names}
+        disks = (name for name in names if behind[name] & {*targets})
+        return [name for name in disks if not any(map(self._is_map, glob.glob(f"{block}/{name}/holders/*")))]
+
+    def _is_map(self, holder: str) -> bool:
+        name = os.path.basename(holder)
+        return (_disk_paths.sysfs_word(self.sys, "block", name, "dm/uuid") or "").startswith("mpath-")
 
     def initiator_name(self) -> str | None:
         pairs = (line.partition("=")[::2] for line in _disks.read_text(self.initiator).splitlines())
@@ -133,7 +149,7 @@ def apply(step: Step, initiator: str | None, names: tuple[str, str], host: Host)
 
 
 def wait(wanted: Sequence[Wanted], host: Host, seconds: float) -> None:
-    """Until all paths carry input and output, and udev has made the nodes of what is behind them."""
+    """Until all paths carry input and output, and each disk behind several of them is one device."""
     end = time.monotonic() + seconds
     while missing := [path for path in wanted if not _good(path, host)]:
         if time.monotonic() > end:
@@ -141,6 +157,11 @@ def wait(wanted: Sequence[Wanted], host: Host, seconds: float) -> None:
             raise PathError(f"no path after {seconds:.0f} s: {told}. See: journalctl -u iscsid; dmesg")
         time.sleep(0.2)
     _tool("udevadm", "settle", "--timeout=60")
+    shared = {path.target for path in wanted if path.transport == "iscsi" and not path.single}
+    while alone := host.alone(shared):
+        if time.monotonic() > end:
+            raise PathError(f"no multipath device after {seconds:.0f} s: {', '.join(alone)}. See: multipath -ll -v3")
+        time.sleep(0.2)
 
 
 def _good(path: Wanted, host: Host) -> bool:
@@ -164,7 +185,7 @@ def _write_record(path: Wanted, host: Host) -> None:
         _tool("iscsiadm", "-m", "node", "-T", path.target, "-p", path.portal, "-o", "new")
     record = host.record(path)
     if record is None:
-        raise PathError(f"iscsiadm made no record of {path.target} at {path.portal} under {host.nodes}")
+        raise PathError(f"iscsiadm made no record of {path.target} at {path.portal} under {' or '.join(host.nodes)}")
     settings = path.settings()
     lines = _disks.read_text(record).splitlines()
     gone = {*settings, *_KEYS.values()}

@@ -29,7 +29,7 @@ class Lab:
         self.rack = Rack(root / "rack")
         self.host = _block_paths.Host(
             str(self.rack.root / "sys"),
-            str(root / "iscsi/nodes"),
+            (str(root / "elsewhere/nodes"), str(root / "iscsi/nodes")),
             str(root / "iscsi/initiatorname.iscsi"),
             str(root / "nvme-fabrics"),
         )
@@ -122,6 +122,15 @@ def test_a_lost_session_is_waited_for(lab: Lab) -> None:
     lab.rack.session("1", "192.0.2.10:3260", "FAILED")
     result = run(lab)
     assert result["failed"] and f"no path after 1 s: {TARGET} at 192.0.2.10:3260" in result["msg"]
+
+
+def test_disks_that_multipath_does_not_take_are_named(lab: Lab) -> None:
+    for name in ("sd1", "sd2"):
+        lab.rack.disk(name, "LUN-0", bus="iscsi", device__state="running")
+    result = run(lab)
+    assert result["failed"] and "no multipath device after 1 s: sd1, sd2" in result["msg"]
+    lab.rack.multipath(0, "3600", "sd1", "sd2")
+    assert run(lab)["changed"] is False
 
 
 def test_nvme_is_connected_by_the_kernel(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
