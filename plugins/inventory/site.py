@@ -135,7 +135,7 @@ class InventoryModule(BaseInventoryPlugin):
         # Empty until a plan names servers; they are here so that a play on one that stays empty needs no warning.
         for stage in STAGES:
             self.inventory.add_group(f"todo_{stage}")
-        for group in ("todo", "todo_waits", "left_alone", "ceph_monitors", "nfs_servers"):
+        for group in ("todo", "todo_waits", "left_alone", "ceph_monitors", "iscsi_servers", "nfs_servers"):
             self.inventory.add_group(group)
         for group in ("switches", "switches_linux", "todo_switches"):
             self.inventory.add_group(group)
@@ -162,7 +162,7 @@ class InventoryModule(BaseInventoryPlugin):
         groups = ["servers", *(_ROLE_GROUPS[role] for role in server.roles)]
         groups += [group_name("rack", server.rack), group_name("profile", server.profile)]
         groups += ["ceph_monitors" for sds in site.cluster.sds if server.name in sds.monitors]
-        groups += ["nfs_servers" for sds in site.cluster.sds if sds.server == server.name]
+        groups += [f"{sds.driver}_servers" for sds in site.cluster.sds if sds.server == server.name]
         self.inventory.add_host(server.name)
         for group in groups:
             self.inventory.add_child(group, server.name)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_iscsi, sds_lvm, sds_nfs
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
 from ansible_collections.kiban.baremetal.tests.integration.volumes import account, claim, get, running, until
@@ -185,3 +186,69 @@ def test_a_volume_that_was_cut_off_is_made_again_and_others_are_left_alone(
         assert group.volumes == {f"pvc-{uid}": {"extents": 2, "tags": ["kiban-volume"]}, "theirs": others}
         run_module(kube_apply, manifests=[claim("again", "kiban-lvm", "8Mi")], state="absent", **cluster.options)
         until(lambda: group.volumes, lambda found: found == {"theirs": others}, log)
+
+
+TELLS = """#!/bin/sh
+# As much of kiban-block-target as volume-provisioner uses: what is offered is a directory of copies.
+here=$(dirname "$0")/offered
+if [ "$1" = --withdraw ]; then rm "$here/$(basename "$2")"; else cp "$1" "$here/"; fi
+"""
+
+
+def test_iscsi(cluster: Cluster, run_module: RunModule, program: Path, tmp_path: Path) -> None:
+    """A claim gets a volume, a target and a password, and takes all of them along. LVM and LIO are played."""
+    group, log, offers = Group(tmp_path / "bin", 25), tmp_path / "log", tmp_path / "offers"
+    (group.folder / "offered").mkdir()
+    (tells := group.folder / "kiban-block-target").write_text(TELLS)
+    tells.chmod(0o755)
+    data = yaml.safe_load((CHECKOUT / "inventories/lab-storage/site.yml").read_text())
+    portals = ["198.51.100.21:3260", "198.51.100.21:3261"]
+    chosen = {"driver": "iscsi", "server": "node1", "volume_group": "fast", "portals": portals}
+    data["cluster"]["sds"] = [chosen]
+    applied = sds_iscsi.manifests(load_site(data), "volume-provisioner:x", default_class=False)
+    run_module(kube_apply, manifests=applied, **cluster.options)
+    assert run_module(kube_apply, manifests=applied, **cluster.options)["changed"] is False
+    config = account(cluster, "iscsi-provisioner", "kiban-iscsi", tmp_path)
+    (container,) = next(one for one in applied if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"]
+    options = [word for word in container["args"] if not word.startswith("--root=")]
+    places = ["--root=/", f"--offers={offers}", f"--program={tells}", f"--kubeconfig={config}"]
+
+    with running(log, program, *options, *places, PATH=f"{group.folder}:{os.environ['PATH']}"):
+        wanted = [claim("moving", "kiban-iscsi", "30Mi"), claim("large", "kiban-iscsi", "1Ti")]
+        run_module(kube_apply, manifests=wanted, **cluster.options)
+        bound = until(lambda: get(cluster, "pvc", "moving"), lambda found: found["status"].get("phase") == "Bound", log)
+        name = bound["spec"]["volumeName"]
+        volume = get(cluster, "pv", name)["spec"]
+        assert volume["capacity"] == {"storage": "32Mi"}, "whole extents"
+        assert volume["iscsi"] == {
+            "targetPortal": portals[0],
+            "portals": portals[1:],
+            "iqn": f"iqn.2003-01.org.linux-iscsi.kiban:{name}",
+            "lun": 0,
+            "fsType": "ext4",
+            "chapAuthSession": True,
+            "secretRef": {"name": name, "namespace": "kiban-iscsi"},
+            "iscsiInterface": "default",
+        }
+        secret = get(cluster, "secret", name, "--namespace=kiban-iscsi")
+        password = base64.b64decode(secret["data"]["node.session.auth.password"]).decode()
+        assert secret["type"] == "kubernetes.io/iscsi-chap" and len(password) >= 20
+        (told,) = json.loads((group.folder / f"offered/{name}.json").read_text())["targets"]
+        assert (told["portals"], told["luns"]) == (portals, [{"device": f"/dev/fast/{name}"}])
+        assert [one["name"].rpartition(":")[2].partition(".")[0] for one in told["initiators"]] == [
+            "cp1",
+            "node1",
+            "node2",
+        ]
+        assert {one["chap"]["password"] for one in told["initiators"]} == {password}
+        assert (offers / f"{name}.json").stat().st_mode & 0o077 == 0
+        assert password not in log.read_text()
+        until(
+            lambda: cluster.run("get", "events", "--output=json"),
+            lambda text: "has no room for 1099511627776" in text,
+            log,
+        )
+        run_module(kube_apply, manifests=wanted, state="absent", **cluster.options)
+        until(lambda: get(cluster, "pv", name), lambda found: found is None, log)
+    assert group.volumes == {} and not list(offers.iterdir()) and not list((group.folder / "offered").iterdir())
+    assert get(cluster, "secret", name, "--namespace=kiban-iscsi") is None

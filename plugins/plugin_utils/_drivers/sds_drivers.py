@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import sds_ceph, sds_local, sds_lvm, sds_nfs
+from . import sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs
 from .sds import Capabilities
 
 __all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER"]
 
 DRIVERS: Mapping[str, Capabilities] = {
-    can.driver: can
-    for can in (sds_ceph.CAPABILITIES, sds_local.CAPABILITIES, sds_lvm.CAPABILITIES, sds_nfs.CAPABILITIES)
+    each.CAPABILITIES.driver: each.CAPABILITIES for each in (sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs)
 }
 
 PROVISIONER = "volume-provisioner"
@@ -26,6 +25,7 @@ PROVISIONER = "volume-provisioner"
 
 PROVISIONED: Mapping[str, Callable[..., list[dict[str, Any]]]] = {
     "ceph": sds_ceph.manifests,
+    "iscsi": sds_iscsi.manifests,
     "lvm": sds_lvm.manifests,
     "nfs": sds_nfs.manifests,
 }

@@ -188,6 +188,7 @@ def check_cluster(draft: Draft) -> None:
 # Keys of a storage driver beside `driver`: with an example those that it needs, without one those that it may have.
 _SDS_KEYS: dict[str, dict[str, str | None]] = {
     "ceph": {"monitors": "[node1, node2, node3]", "osds": "[osd1]"},
+    "iscsi": {"server": "node3", "volume_group": "data", "portals": None},
     "local": {},
     "lvm": {"volume_group": "data"},
     "nfs": {"server": "node3", "export": "/srv/volumes", "mount_options": None},
@@ -205,10 +206,13 @@ def _sds_options(draft: Draft, path: str, sds: dict[str, Any]) -> None:
     for key in sorted(key for key, value in sds.items() if value and key != "driver" and key not in keys):
         takes = "it takes " + ", ".join(keys) if keys else "it takes no options"
         draft.problem(f"{path}.{key}", f"the driver '{driver}' does not take it", takes)
-    if driver == "lvm" and sds.get("volume_group"):
+    if driver in ("iscsi", "lvm") and sds.get("volume_group"):
         _volume_group(draft, f"{path}.volume_group", sds["volume_group"])
     if driver == "ceph":
         _ceph(draft, path, sds)
+    names = {name for entry in draft.entries for name in entry.names}
+    if driver == "iscsi" and sds.get("server") and sds["server"] not in names:
+        draft.problem(f"{path}.server", f"{sds['server']} is no server of the site", nearest(sds["server"], names))
 
 
 def _ceph(draft: Draft, path: str, sds: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ from .to_vars import site_vars
 
 __all__ = ["load_site", "load_text", "site_text"]
 
-_SDS_LISTS = ("mount_options", "monitors", "osds")
+_SDS_LISTS = ("mount_options", "monitors", "osds", "portals")
 
 _KNOWN: dict[str, Site] = {}
 """The last sites of this process, by text. Ansible runs each task in a fork of it, which has them at once."""

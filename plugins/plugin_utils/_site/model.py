@@ -315,16 +315,18 @@ class Sdn:
 class Sds:
     driver: str
     server: str | None = None
-    """With C(nfs): a server of the site, or the address of a filer."""
+    """With C(nfs): a server of the site, or the address of a filer. With C(iscsi): a server of the site."""
     export: str | None = None
     """With C(nfs): the exported directory on that server."""
     volume_group: str | None = None
-    """With C(lvm): the pool of profiles whose volume group holds the volumes."""
+    """With C(lvm) and C(iscsi): the pool of profiles whose volume group holds the volumes."""
     mount_options: tuple[str, ...] = ()
     monitors: tuple[str, ...] = ()
     """With C(ceph): the servers with a monitor."""
     osds: tuple[str, ...] = ()
     """With C(ceph): the pools of profiles that are OSDs, each of one disk with one volume."""
+    portals: tuple[str, ...] = ()
+    """With C(iscsi): C(address:port) of the server; none: one, its node address."""
 
 
 @dataclass(frozen=True)

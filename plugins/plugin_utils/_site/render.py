@@ -14,6 +14,7 @@ import uuid
 from .._drivers import sdn_bgp, sdn_cilium
 from .._drivers.masquerade import masquerade_files
 from .._drivers.sds_ceph import node_files as ceph_files
+from .._drivers.sds_iscsi import node_files as iscsi_files
 from .._drivers.sds_nfs import node_files as nfs_files
 from .._endpoint.files import endpoint_files
 from .model import Server, Site
@@ -46,6 +47,7 @@ def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str
         **network.router_files(site, server),
         **masquerade_files(site, server),
         **endpoint_files(site, server),
+        **iscsi_files(site, server),
         **nfs_files(site, server),
         **ceph_files(site, server),
     }

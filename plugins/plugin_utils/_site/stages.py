@@ -21,7 +21,7 @@ from .._drivers.sds_nfs import EXPORTS
 from .changes import Change, Finding, View
 from .disks import matching
 from .kubelet import differing_fields
-from .model import Server, Site
+from .model import Sds, Server, Site
 
 __all__ = [
     "DRAIN",
@@ -130,15 +130,19 @@ def pools(view: View) -> Iterator[Finding]:
 def serves(view: View) -> bool:
     """A storage driver makes volumes on this server's pools."""
     names = {pool.name for pool in view.site.profiles[view.server.profile].storage}
-    return (
-        _exports(view)
-        or chosen(view.site) is not None
-        or any(sds.volume_group in names for sds in view.site.cluster.sds)
-    )
+    if _exports(view) or chosen(view.site):
+        return True
+    groups = [sds.volume_group for sds in view.site.cluster.sds if _has(sds, view.server.name)]
+    return not names.isdisjoint(groups)
+
+
+def _has(sds: Sds, server: str) -> bool:
+    """Volumes are on every server with the group, or on the one that the driver names."""
+    return sds.server in (None, server)
 
 
 def _exports(view: View) -> bool:
-    return any(sds.server == view.server.name for sds in view.site.cluster.sds)
+    return any(sds.driver == "nfs" and sds.server == view.server.name for sds in view.site.cluster.sds)
 
 
 def join(view: View) -> Iterator[Finding]:

@@ -45,10 +45,7 @@ def site_vars(site: Site) -> dict[str, Any]:
             "sdn": asdict(site.cluster.sdn),
             "load_balancer": {"driver": site.cluster.load_balancer, "pools": list(site.cluster.pools)},
             "ingress": asdict(site.cluster.ingress),
-            "sds": [
-                {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(sds).items()}
-                for sds in site.cluster.sds
-            ],
+            "sds": [{key: _plain(value) for key, value in asdict(sds).items()} for sds in site.cluster.sds],
             "extra_args": {part: dict(values) for part, values in site.cluster.extra_args.items()},
         },
     }
@@ -105,6 +102,10 @@ def _block_storage(remote: BlockStorage) -> dict[str, Any]:
         "nvme_of": {one.name: {"subsystem": one.target, "portals": list(one.portals)} for one in remote.nvme_of},
         "multipath": [dict(device) for device in remote.multipath],
     }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _pool(pool: Pool) -> dict[str, Any]:

@@ -101,6 +101,29 @@ def test_what_is_offered_and_once(program: ModuleType, tmp_path: Path, capsys: p
     assert run(program, tmp_path, capsys) == run(program, tmp_path, capsys, "--check") == (0, [])
 
 
+def test_a_target_is_withdrawn_and_others_are_not(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """configfs removes an object with all that the kernel made in it, but not what others made in it."""
+
+    def removed(path: str) -> None:
+        entries = [entry for entry in Path(path).rglob("*") if entry.is_symlink() or entry.name.startswith("lun_")]
+        assert not entries, f"{path} still has {entries}"
+        Path(path).rename(tmp_path / f"gone{len(list(tmp_path.iterdir()))}")
+
+    monkeypatch.setattr(program.os, "rmdir", removed)
+    other = json.loads(json.dumps(CONFIG["targets"][0]).replace("array1", "array2").replace("B-1", "B-2"))
+    run(program, tmp_path, capsys, config={"targets": [*CONFIG["targets"], other]})
+    one = {"targets": CONFIG["targets"]}
+    assert run(program, tmp_path, capsys, "--withdraw", "--check", config=one) == (0, [f"withdraw target {IQN}"])
+    assert (tmp_path / "target/iscsi" / IQN).is_dir()
+    assert run(program, tmp_path, capsys, "--withdraw", config=one) == (0, [f"withdraw target {IQN}"])
+    assert os.listdir(tmp_path / "target/iscsi") == [other["target"]]
+    left = {path.name for path in (tmp_path / "target/core").glob("iblock_*/*")}
+    assert len(left) == 2 and "B-2" in left and "B-1" not in left
+    assert run(program, tmp_path, capsys, "--withdraw", config=one) == (0, [])
+
+
 def test_a_changed_password_is_set_and_not_shown(
     program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,7 +46,9 @@ func (t tools) run(ctx context.Context, name string, args ...string) (string, er
 	command.Dir = "/"
 	if t.root != "/" {
 		command.SysProcAttr = &syscall.SysProcAttr{Chroot: t.root}
-		command.Path = filepath.Join("/usr/sbin", name)
+		if command.Path = name; !filepath.IsAbs(name) {
+			command.Path = filepath.Join("/usr/sbin", name)
+		}
 		command.Err = nil
 	}
 	var said, wrong bytes.Buffer
