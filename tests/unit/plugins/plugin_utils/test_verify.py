@@ -258,7 +258,7 @@ def test_checks_of_storage_are_chosen_by_what_a_driver_offers(
 
 
 def test_an_unknown_storage_driver() -> None:
-    with pytest.raises(ValueError, match=r"there is no storage driver 'longhorn', only ceph, local, lvm, nfs"):
+    with pytest.raises(ValueError, match=r"there is no storage driver 'longhorn', only ceph, iscsi, local, lvm, nfs"):
         sds_capabilities("longhorn")
 
 

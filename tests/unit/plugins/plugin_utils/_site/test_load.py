@@ -479,7 +479,7 @@ REFUSALS: dict[str, tuple[list[tuple[str, Any]], str, str, str]] = {
         [("cluster.sds", [{"driver": "longhorn"}])],
         "cluster.sds[0].driver",
         "'longhorn' is not",
-        "known: ceph",
+        "known: ceph, iscsi, local",
     ),
     "NFS without a server": (
         [("cluster.sds", [{"driver": "nfs", "export": "/srv/volumes"}])],
