@@ -49,7 +49,8 @@ CHILDREN = {
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    # In this order: the directory is removed by an os that is itself again.
     loader = importlib.machinery.SourceFileLoader("kiban_block_target", str(PROGRAM))
     spec = importlib.util.spec_from_loader("kiban_block_target", loader)
     assert spec
