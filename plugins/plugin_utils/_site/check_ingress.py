@@ -30,9 +30,10 @@ def check_ingress(draft: Draft) -> None:
         )
     elif address:
         pools = [pool for pool in balancer.get("pools") or [] if pool]
-        if pools and not any(netaddr.IPAddress(address) in netaddr.IPNetwork(pool) for pool in pools):
+        own = [pool for pool in pools if ":" not in pool]
+        if pools and not any(netaddr.IPAddress(address) in netaddr.IPNetwork(pool) for pool in own):
             message = f"{address} is in none of cluster.load_balancer.pools"
-            draft.problem(f"{path}.address", message, "an address of " + ", ".join(pools))
+            draft.problem(f"{path}.address", message, f"an address of {', '.join(own) or 'an IPv4 pool'}")
     usual = Ingress()
     http, https = ingress.get("http_node_port"), ingress.get("https_node_port")
     if (http or usual.http_node_port) == (https or usual.https_node_port):

@@ -210,16 +210,32 @@ def _sds_options(draft: Draft, path: str, sds: dict[str, Any]) -> None:
         _volume_group(draft, f"{path}.volume_group", sds["volume_group"])
     if driver == "ceph":
         _ceph(draft, path, sds)
+    if driver == "iscsi":
+        _iscsi(draft, path, sds)
+
+
+def _known(draft: Draft, path: str, wanted: list[str]) -> None:
     names = {name for entry in draft.entries for name in entry.names}
-    if driver == "iscsi" and sds.get("server") and sds["server"] not in names:
-        draft.problem(f"{path}.server", f"{sds['server']} is no server of the site", nearest(sds["server"], names))
+    for name in wanted:
+        if name not in names:
+            draft.problem(path, f"'{name}' is no server of the site", nearest(name, names))
+
+
+def _iscsi(draft: Draft, path: str, sds: dict[str, Any]) -> None:
+    _known(draft, f"{path}.server", [sds["server"]] if sds.get("server") else [])
+    used = {entry.raw.get("profile") for entry in draft.entries}
+    for name, raw in draft.part("profiles").items():
+        if name in used and ((raw or {}).get("block_storage") or {}).get("iscsi"):
+            draft.problem(
+                f"profiles.{name}.block_storage.iscsi",
+                "not with the storage driver 'iscsi': each has a multipath.conf of its own for the server",
+                "disks of storage servers by nvme_of, or another storage driver",
+            )
 
 
 def _ceph(draft: Draft, path: str, sds: dict[str, Any]) -> None:
-    names, monitors = [name for entry in draft.entries for name in entry.names], sds.get("monitors") or []
-    for name in monitors:
-        if name not in names:
-            draft.problem(f"{path}.monitors", f"'{name}' is no server of the site", nearest(name, names))
+    monitors = sds.get("monitors") or []
+    _known(draft, f"{path}.monitors", monitors)
     if len(monitors) not in (0, 1, 3, 5):
         draft.problem(
             f"{path}.monitors",

@@ -64,7 +64,7 @@ def test_each_server_is_called_as_the_target_knows_it() -> None:
 @pytest.mark.parametrize(
     ("sds", "words"),
     [
-        ({"server": "node9"}, "node9 is no server of the site"),
+        ({"server": "node9"}, "'node9' is no server of the site"),
         ({"server": None}, "the driver 'iscsi' needs it"),
         ({"volume_group": "export"}, "is one file system"),
         ({"portals": ["x"]}, "address:port"),
@@ -74,3 +74,15 @@ def test_each_server_is_called_as_the_target_knows_it() -> None:
 def test_what_does_not_fit_is_refused(sds: dict[str, Any], words: str) -> None:
     with pytest.raises(SiteError, match=words):
         site(**sds)
+
+
+def test_two_programs_do_not_write_one_multipath_conf() -> None:
+    data = yaml.safe_load((CHECKOUT / "inventories/lab-storage/site.yml").read_text())
+    data["cluster"]["sds"] = [{"driver": "iscsi", "server": "node1", "volume_group": "fast"}]
+    target = {"target": "iqn.2003-01.org.example:array1", "portals": ["192.0.2.10"]}
+    used = data["racks"][0]["servers"][0]["profile"]
+    data["profiles"][used]["block_storage"] = {"nvme_of": {}, "iscsi": {"array1": target}}
+    with pytest.raises(SiteError, match=f"profiles.{used}.block_storage.iscsi: not with the storage driver 'iscsi'"):
+        load_site(data)
+    data["cluster"]["sds"] = [{"driver": "lvm", "volume_group": "fast"}]
+    assert load_site(data).profiles[used].block_storage
