@@ -52,7 +52,6 @@ class ActionModule(ActionBase):
                 "site_dir": {"type": "path", "required": True},
                 "image_manifest": {"type": "path", "required": True},
                 "kubectl": {"type": "path", "required": True},
-                "authorized_key": {"type": "str", "required": True, "no_log": False},
                 "bundle_manifest": {"type": "path"},
                 "path": {"type": "path"},
                 "force": {"type": "list", "elements": "str", "default": []},
@@ -193,7 +192,8 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
         )
     with open(path, encoding="utf-8") as handle:
         image_id = json.load(handle)["node"]["id"]
-    files = {server.name: digests(node_files(site, server, args["authorized_key"])) for server in site.servers}
+    key = _authorized_key(args["site_dir"])
+    files = {server.name: digests(node_files(site, server, key)) for server in site.servers}
     bundle = _bundle(args["bundle_manifest"])
     return Intent(
         image_id=image_id,
@@ -208,6 +208,15 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
             _definitions(args["bundle_manifest"], bundle),
         ),
     )
+
+
+def _authorized_key(site_dir: str) -> str:
+    """The public key that servers let in; empty before there is one, when no server can be read."""
+    try:
+        with open(SshAccess(site_dir).key + ".pub", encoding="ascii") as handle:
+            return handle.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _bundle(path: str | None) -> list[dict[str, Any]]:

@@ -37,10 +37,6 @@ options:
     description: Path of C(kubectl) on the control host.
     type: path
     required: true
-  authorized_key:
-    description: Public key that every server should let in.
-    type: str
-    required: true
   bundle_manifest:
     description:
       - The file C(manifest.json) of the bundle, for the version of the container runtime.
@@ -91,7 +87,6 @@ EXAMPLES = r"""
     site_dir: "{{ kiban_site_dir }}"
     image_manifest: "{{ kiban_work }}/image/manifest.json"
     kubectl: "{{ kiban_work }}/bundle/bin/kubectl"
-    authorized_key: "{{ __site_keys.authorized_key }}"
   register: __site_plan
 """
 
