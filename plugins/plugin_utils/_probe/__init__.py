@@ -9,6 +9,6 @@
 
 from __future__ import annotations
 
-from .probe import script
+from .probe import COMMAND, script
 
-__all__ = ["script"]
+__all__ = ["COMMAND", "script"]

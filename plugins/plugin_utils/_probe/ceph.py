@@ -72,6 +72,9 @@ def in_child(what: Callable[[], Iterator[dict[str, Any]]], seconds: float) -> di
 
 
 def asked() -> Iterator[dict[str, Any]]:
+    import site
+
+    site.main()  # It is among the distribution's packages, which are not looked for otherwise.
     import rados  # type: ignore[import-not-found, unused-ignore]
 
     cluster = rados.Rados(conffile="/etc/ceph/ceph.conf", name="client.admin", conf={"rados_mon_op_timeout": "10"})

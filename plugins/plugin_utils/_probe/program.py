@@ -4,19 +4,17 @@
 
 # Private to the kiban.baremetal collection: may change in any release without notice.
 # Runs on the servers: Python 3.9, standard library, one line of JSON, one process started, and one more with FRR.
+# What Python loads takes most of the time: modules that load many others are kept out, or are for those who need them.
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-import hashlib
 import json
 import os
 import re
-import socket
+import select
 import stat
-import struct
-import subprocess
 import sys
 import time
 from typing import Any
@@ -32,6 +30,11 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_paths import
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing
+
+try:
+    from _sha2 import sha256  # type: ignore[import-not-found]  # hashlib loads OpenSSL
+except ImportError:  # before Python 3.12
+    from hashlib import sha256
 
 PATHS: list[str] = []
 LAYOUTS = False
@@ -75,9 +78,31 @@ def digest(path: str) -> str | None:
         if not stat.S_ISREG(mode):
             return "link" if stat.S_ISLNK(mode) else "special"
         with open(path, "rb") as file:
-            return f"{hashlib.sha256(file.read()).hexdigest()} {stat.S_IMODE(mode):04o}"
+            return f"{sha256(file.read()).hexdigest()} {stat.S_IMODE(mode):04o}"
     except OSError:
         return None
+
+
+def output(command: list[str], seconds: float = 20) -> str:
+    """What a program writes; OSError where it can't, fails, or takes longer. The module subprocess loads many."""
+    reader, writer = os.pipe()
+    child = os.posix_spawnp(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+    os.close(writer)
+    text, end = b"", time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
+        part = os.read(reader, 65536)
+        if not part:
+            break
+        text += part
+    else:
+        os.kill(child, 9)
+    os.close(reader)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise OSError(
+            f"{command[0]} did not answer within {seconds} s" if code == -9 else f"{command[0]} failed: {code}"
+        )
+    return text.decode("utf-8", "replace")
 
 
 def units(more: list[str]) -> dict[str, Any]:
@@ -85,8 +110,8 @@ def units(more: list[str]) -> dict[str, Any]:
     kinds = "--type=service,mount,timer,socket,automount"
     command = ["systemctl", "list-units", "--all", kinds, "--plain", "--no-legend", "--no-pager", "--full"]
     try:
-        out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+        out = output(command)
+    except OSError:
         return {"units": {}, "failed": []}
     rows = {words[0]: words for line in out.splitlines() if len(words := line.split()) > 3}
     found = {}
@@ -150,7 +175,7 @@ def network() -> list[str]:
 
 
 def number(address: str) -> int:
-    return int(struct.unpack("!I", socket.inet_aton(address))[0])
+    return int.from_bytes(map(int, address.split(".")), "big")
 
 
 def kernel_routes() -> set[tuple[int, int, int]]:
@@ -158,7 +183,8 @@ def kernel_routes() -> set[tuple[int, int, int]]:
     found = set()
     for line in read("/proc/net/route").splitlines()[1:]:
         words = line.split()
-        network, gateway, mask = (socket.ntohl(int(words[place], 16)) for place in (1, 2, 7))
+        # The kernel tells them in the order of bytes of this machine.
+        network, gateway, mask = (int.from_bytes(bytes.fromhex(words[place]), sys.byteorder) for place in (1, 2, 7))
         found.add((network, bin(mask).count("1"), -1 if int(words[3], 16) & 0x200 else gateway))
     return found
 
@@ -204,17 +230,20 @@ def etcd() -> dict[str, Any] | None:
     """What the member of etcd on this server says, from the metrics that kubeadm lets it give on loopback."""
     if not os.path.exists("/etc/kubernetes/manifests/etcd.yaml"):
         return None
-    import http.client  # Takes a while, and few servers need it.
+    import socket  # Few servers need it. Nor is http.client loaded, which takes longer than all the rest.
 
     found: dict[str, list[str]] = {}
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", 2381, timeout=5)
-        connection.request("GET", "/metrics")
-        for line in connection.getresponse().read().decode("utf-8", "replace").splitlines():
+        with socket.socket() as connection:
+            connection.settimeout(5)
+            connection.connect(("127.0.0.1", 2381))
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            with connection.makefile("rb") as file:
+                answer = file.read().decode("utf-8", "replace")
+        for line in answer.splitlines():
             match = re.match(r"etcd_(server_id|server_has_leader|server_is_learner|network_known_peers)\b(.*)", line)
             if match:
                 found.setdefault(match.group(1), []).append(match.group(2))
-        connection.close()
         peers = [
             match.group(1) for text in found["network_known_peers"] if (match := re.search(r'Remote="(\w+)"', text))
         ]
@@ -224,7 +253,7 @@ def etcd() -> dict[str, Any] | None:
             "learner": float(found["server_is_learner"][0]) == 1,
             "members": peers,
         }
-    except (OSError, http.client.HTTPException, KeyError, IndexError, ValueError):
+    except (OSError, KeyError, IndexError, ValueError):
         return None
 
 
@@ -340,7 +369,7 @@ def main() -> None:
         **services,
         "ceph": ceph(node, services["units"]) if with_ceph else None,
         "network": [] if in_ramdisk else network(),
-        "routing": routing(read(FRR)) if FRR in PATHS and not in_ramdisk else [],
+        "routing": routing(read(FRR), output) if FRR in PATHS and not in_ramdisk else [],
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))
     sys.stdout.write("\n")

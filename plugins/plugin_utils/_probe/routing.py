@@ -7,15 +7,14 @@
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable
 
 
-def routing(text: str) -> list[str]:
+def routing(text: str, output: Callable[[list[str]], str]) -> list[str]:
     """What is in FRR's file and not in what its daemons run with; of more than three lines the first three."""
-    command = ["vtysh", "-c", "show running-config"]
     try:
-        running = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
+        running = output(["vtysh", "-c", "show running-config"])
+    except OSError as error:
         return [f"FRR does not tell its configuration: {error}"]
     return not_running(text, running)
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from .._probe.probe import script
+from .._probe.probe import COMMAND, script
 from .._site.state import HostState
 
 __all__ = ["SshAccess", "read_hosts", "ssh_command"]
@@ -157,7 +157,7 @@ async def _ask(
         raise
     try:
         began = time.time()
-        done = await connection.run("python3 -", input=program, errors="replace")
+        done = await connection.run(COMMAND, input=program, errors="replace")
     finally:
         connection.abort()
         with contextlib.suppress(OSError, asyncssh.Error):

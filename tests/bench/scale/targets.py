@@ -16,13 +16,11 @@ import asyncio
 import contextlib
 import fnmatch  # noqa: F401  (what the program imports is there before the fork)
 import glob  # noqa: F401
-import hashlib  # noqa: F401
 import json
 import os
 import re
+import select  # noqa: F401
 import socket  # noqa: F401
-import struct  # noqa: F401
-import subprocess  # noqa: F401
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +64,7 @@ class Targets:
 
     async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         name = self.names[process.get_extra_info("sockname")[0]]
-        if process.command != "python3 -":
+        if not (process.command or "").startswith("python3 -"):
             await self.run_inside(name, process)
             return
         program = await process.stdin.read()

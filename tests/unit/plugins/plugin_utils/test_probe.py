@@ -25,7 +25,8 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_ceph import CONFIG
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph_units, in_child
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import thin
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import script
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import COMMAND, script
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.program import output
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running, routing
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import DISK_FIELDS
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Rack
@@ -38,7 +39,9 @@ def test_it_runs_from_standard_input(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(path)
     text = script([str(path), str(link), str(tmp_path / "missing")])
-    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+    )
     [line] = done.stdout.splitlines()
     answer = json.loads(line)
     assert answer["files"] == {
@@ -89,7 +92,9 @@ def probe(rack: Rack, *changes: tuple[str, str], layouts: bool = False) -> Any:
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -137,6 +142,28 @@ etcd_network_known_peers{Local="bdae9bbc11dd390d",Remote="bdae9bbc11dd390d"} 1
 """
 
 
+def test_it_loads_few_modules() -> None:
+    """On an emulated server each of these takes longer than most of what the program does."""
+    text = script([]) + "\nprint(*sys.modules)\n"
+    done = subprocess.run(
+        [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+    )
+    heavy = {"email", "http", "site", "socket", "subprocess", "typing"} | (
+        {"hashlib"} if sys.version_info >= (3, 12) else set()
+    )
+    assert not heavy & {*done.stdout.splitlines()[-1].split()}
+
+
+def test_the_output_of_a_program() -> None:
+    assert output(["printf", "%0300000d", "7"]).endswith("7"), "more than a pipe holds"
+    with pytest.raises(OSError, match="false failed: 1"):
+        output(["false"])
+    with pytest.raises(OSError, match=r"sleep did not answer within 0\.1 s"):
+        output(["sleep", "60"], 0.1)
+    with pytest.raises(OSError, match="No such file"):
+        output(["/nowhere/program"])
+
+
 def ask_etcd(tmp_path: Path, metrics: str) -> Any:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -153,7 +180,9 @@ def ask_etcd(tmp_path: Path, metrics: str) -> Any:
         threading.Thread(target=server.handle_request, daemon=True).start()
         text = script([]).replace("/etc/kubernetes/manifests/etcd.yaml", str(manifest))
         text = text.replace("2381", str(server.server_port))
-        done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+        )
     return json.loads(done.stdout)["etcd"]
 
 
@@ -360,13 +389,15 @@ def test_much_that_frr_does_not_run_with_is_counted() -> None:
 
 def test_frr_that_does_not_answer_is_no_frr_that_is_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    [said] = routing(FRR_FILE)
+    [said] = routing(FRR_FILE, output)
     assert said.startswith("FRR does not tell its configuration:")
 
 
 def test_who_has_no_frr_is_not_asked_for_it() -> None:
     text = script([])
-    done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout)["routing"] == []
 
 
@@ -391,7 +422,9 @@ def test_a_site_with_ceph_asks_for_its_services_and_others_do_not() -> None:
     for paths, asked in (([CONFIG], True), ([], False)):
         text = script(paths)
         assert ("def ceph(" in text) is asked
-        done = subprocess.run([sys.executable, "-"], input=text, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
+        )
         found = json.loads(done.stdout)["ceph"]
         assert (found is not None) is asked
         if asked:
