@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._site.model import Site
-from . import cluster_dns, metallb, policies, sdn_cilium, traefik
+from . import cluster_dns, metallb, policies, traefik
+from .sdn_drivers import IN_CLUSTER
 from .sds_drivers import PROVISIONED, PROVISIONER
 
 __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
@@ -21,14 +22,16 @@ __all__ = ["artifacts", "images_of", "manifests", "unwanted"]
 def artifacts(site: Site) -> list[str]:
     """Optional artifacts of the bundle that the site needs."""
     provisioned = any(sds.driver in PROVISIONED for sds in site.cluster.sds)
-    plugin = [sdn_cilium.PLUGIN] if _cilium(site) else []
+    network = IN_CLUSTER.get(site.cluster.sdn.driver)
+    plugin = [network.PLUGIN] if network else []
     kinds = [traefik.DEFINITIONS] if site.cluster.ingress.driver else []
     return plugin + images_of(site)[1:] + kinds + ([PROVISIONER] if provisioned else [])
 
 
 def images_of(site: Site) -> list[str]:
     """Names of the images that C(manifests) needs."""
-    found = ["coredns"] + (list(sdn_cilium.IMAGES) if _cilium(site) else [])
+    network = IN_CLUSTER.get(site.cluster.sdn.driver)
+    found = ["coredns"] + (list(network.IMAGES) if network else [])
     found += [policies.IMAGE] if site.cluster.sdn.policies else []
     found += list(metallb.IMAGES) if site.cluster.load_balancer else []
     return found + ([traefik.IMAGE] if site.cluster.ingress.driver else [])
@@ -37,8 +40,8 @@ def images_of(site: Site) -> list[str]:
 def manifests(site: Site, images: Mapping[str, str], kinds: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """Every object. C(images): by what references nodes know the images, by name. C(kinds): of the Gateway API."""
     found = cluster_dns.manifests(site, images["coredns"])
-    if _cilium(site):
-        found += sdn_cilium.manifests(site, images)
+    if network := IN_CLUSTER.get(site.cluster.sdn.driver):
+        found += network.manifests(site, images)
     if site.cluster.sdn.policies:
         found += policies.manifests(images[policies.IMAGE], site.cluster.endpoint)
     if site.cluster.load_balancer:
@@ -58,12 +61,9 @@ def unwanted(site: Site) -> list[dict[str, Any]]:
         found += metallb.manifests(site, dict.fromkeys(metallb.IMAGES, ""))
     elif not any(":" in pool for pool in site.cluster.pools):
         found.append(metallb.pool6())
-    if not _cilium(site):
-        found += sdn_cilium.manifests(site, dict.fromkeys(sdn_cilium.IMAGES, "")) + sdn_cilium.definitions()
+    for name, network in IN_CLUSTER.items():
+        if name != site.cluster.sdn.driver:
+            found += network.manifests(site, dict.fromkeys(network.IMAGES, "")) + network.definitions()
     if not site.cluster.ingress.driver:
         found += traefik.manifests(site, "")
     return found
-
-
-def _cilium(site: Site) -> bool:
-    return site.cluster.sdn.driver == "cilium"

@@ -20,6 +20,7 @@ from .balancer import ASNS
 from .check_networks import read_network
 from .draft import Draft, Entry, cables_of
 from .expand import RangeError
+from .model import SDN_DRIVERS, SdnDriver
 from .shape import nearest
 
 __all__ = ["PORT_NAMES", "check_fabric"]
@@ -61,7 +62,7 @@ def check_fabric(draft: Draft) -> None:
     _routed_servers(draft, switches)
     _ipv6(draft, switches)
     _overlay(draft)
-    _cilium(draft)
+    _network_driver(draft)
     _load_balancer(draft, switches)
     if (draft.part("fabric") or {}).get("server_asn"):
         _servers_have_peers(draft, switches)
@@ -299,25 +300,25 @@ def _overlay(draft: Draft) -> None:
         draft.problem("fabric.server_asn", "with an overlay servers speak BGP with no switch", "leave it out")
 
 
-def _cilium(draft: Draft) -> None:
-    """It brings what other drivers are given."""
+def _network_driver(draft: Draft) -> None:
+    """What it brings others are given, and what it cannot be together with."""
     sdn = draft.part("cluster", "sdn")
-    if sdn.get("driver") != "cilium":
-        return
-    brings = {
-        "overlay": "is an overlay itself",
-        "masquerade": "gives packets to outside their server's address itself",
-        "policies": "enforces NetworkPolicy objects itself",
-        "ipv6": "is set up for IPv4 only so far",
+    driver = sdn.get("driver")
+    own = SDN_DRIVERS.get(driver, SdnDriver())
+    refused = {
+        "overlay": own.overlay and "is an overlay itself",
+        "masquerade": own.masquerade and "gives packets to outside their server's address itself",
+        "policies": own.policies and "enforces NetworkPolicy objects itself",
+        "ipv6": not own.ipv6 and "is set up for IPv4 only so far",
     }
-    for name, does in brings.items():
-        if sdn.get(name) is not None:
-            draft.problem(f"cluster.sdn.{name}", f"the network driver cilium {does}", "leave it out")
-    if draft.part("cluster", "load_balancer").get("driver"):
-        draft.problem("cluster.load_balancer.driver", "not with the network driver cilium yet", "leave it out")
+    for name, why in refused.items():
+        if why and sdn.get(name) is not None:
+            draft.problem(f"cluster.sdn.{name}", f"the network driver {driver} {why}", "leave it out")
+    if not own.load_balancer and draft.part("cluster", "load_balancer").get("driver"):
+        draft.problem("cluster.load_balancer.driver", f"not with the network driver {driver} yet", "leave it out")
     routed = next((entry for entry in draft.entries if entry.names and _routed(draft, entry)), None)
-    if routed:
-        message = f"cilium is not for servers with routed links yet, which {routed.names[0]} has"
+    if routed and not own.routed_links:
+        message = f"{driver} is not for servers with routed links yet, which {routed.names[0]} has"
         draft.problem("cluster.sdn.driver", message, "bgp, or a bond in the profile")
 
 

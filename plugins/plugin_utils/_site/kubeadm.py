@@ -49,7 +49,7 @@ def init_config(site: Site, server: Server, images: Mapping[str, str]) -> str:
     C(images): image tags that differ from what kubeadm would choose, by component (C(etcd), C(coredns)).
     """
     cluster = site.cluster
-    extra, proxied = cluster.extra_args, cluster.sdn.driver != "cilium"
+    extra, proxied = cluster.extra_args, cluster.sdn.kube_proxy
     documents: list[dict[str, Any]] = [
         {
             "apiVersion": _API,

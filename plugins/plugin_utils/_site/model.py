@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "SDN_DRIVERS",
     "BlockStorage",
     "Bmc",
     "Bond",
@@ -32,6 +33,7 @@ __all__ = [
     "RaidVolume",
     "Sdn",
     "Sdn6",
+    "SdnDriver",
     "Sds",
     "Server",
     "Site",
@@ -284,6 +286,43 @@ class Sdn6:
 
 
 @dataclass(frozen=True)
+class SdnDriver:
+    """What a network driver does itself, and what it can be together with."""
+
+    overlay: bool = False
+    """Pods travel between servers in packets of the servers."""
+    masquerade: bool = False
+    """Outside, pods are seen with their server's address."""
+    policies: bool = False
+    """It enforces NetworkPolicy objects."""
+    kube_proxy_replacement: bool = False
+    """Services work without kube-proxy."""
+    node_pod_cidr: bool = False
+    """It reads a server's range of pods in C(spec.podCIDR) of the Node object."""
+    ipv6: bool = True
+    load_balancer: bool = True
+    """A driver of C(cluster.load_balancer) works beside it."""
+    routed_links: bool = True
+    """Servers may have C(network.mode) C(bgp)."""
+
+
+SDN_DRIVERS: Mapping[str, SdnDriver] = {
+    "bgp": SdnDriver(),
+    "cilium": SdnDriver(
+        overlay=True,
+        masquerade=True,
+        policies=True,
+        kube_proxy_replacement=True,
+        node_pod_cidr=True,
+        ipv6=False,
+        load_balancer=False,
+        routed_links=False,
+    ),
+}
+"""By name. What renders them is in C(_drivers/sdn_drivers.py)."""
+
+
+@dataclass(frozen=True)
 class Sdn:
     driver: str
     pods: str
@@ -308,7 +347,31 @@ class Sdn:
     @property
     def hidden(self) -> bool:
         """The fabric sees packets between servers only and knows no pods."""
-        return self.overlay is not None or self.driver == "cilium"
+        return self.overlay is not None or self._own.overlay
+
+    @property
+    def masquerades(self) -> bool:
+        """Outside, pods are seen with their server's address."""
+        return self.hidden or self._own.masquerade or self.masquerade is True
+
+    @property
+    def policy_engine(self) -> str | None:
+        """What enforces NetworkPolicy objects, the driver itself where it does; none: nothing does."""
+        return self.driver if self._own.policies else self.policies
+
+    @property
+    def kube_proxy(self) -> bool:
+        """Services are kube-proxy's."""
+        return not self._own.kube_proxy_replacement
+
+    @property
+    def node_pod_cidr(self) -> bool:
+        """Node objects must have the range of their server's pods: the driver reads it there."""
+        return self._own.node_pod_cidr
+
+    @property
+    def _own(self) -> SdnDriver:
+        return SDN_DRIVERS[self.driver]
 
 
 @dataclass(frozen=True)

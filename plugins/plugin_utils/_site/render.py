@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 
-from .._drivers import sdn_bgp, sdn_cilium
 from .._drivers.masquerade import masquerade_files
+from .._drivers.sdn_drivers import DRIVERS
 from .._drivers.sds_ceph import node_files as ceph_files
 from .._drivers.sds_iscsi import node_files as iscsi_files
 from .._drivers.sds_nfs import node_files as nfs_files
@@ -23,7 +23,6 @@ __all__ = ["digests", "file_mode", "machine_id", "node_files"]
 
 _NAMESPACE = uuid.UUID("5f0f5f3a-3f0b-5e0e-9d6a-6b6962616e00")
 _CNI_CONFIG = "/etc/cni/net.d/10-kiban.conflist"
-_NETWORK = {"bgp": sdn_bgp, "cilium": sdn_cilium}
 
 
 def machine_id(site: Site, server: Server) -> str:
@@ -33,7 +32,7 @@ def machine_id(site: Site, server: Server) -> str:
 
 def node_files(site: Site, server: Server, authorized_key: str) -> dict[str, str]:
     """Path to content. Nothing in it is secret."""
-    address, network = server.addresses["node"], _NETWORK[site.cluster.sdn.driver]
+    address, network = server.addresses["node"], DRIVERS[site.cluster.sdn.driver]
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     hosts.append(f"{address} {server.name}.{site.domain} {server.name}")
     files = {

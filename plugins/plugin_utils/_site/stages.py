@@ -196,7 +196,7 @@ def node_labels(server: Server) -> dict[str, str]:
 
 def node_range(site: Site, server: Server) -> str:
     """What the Node object must have as range of its pods, for a network driver that reads it there; else empty."""
-    return server.pod_cidr if site.cluster.sdn.driver == "cilium" else ""
+    return server.pod_cidr if site.cluster.sdn.node_pod_cidr else ""
 
 
 def node_taints(server: Server) -> list[dict[str, str]]:
