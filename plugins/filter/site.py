@@ -101,6 +101,11 @@ def site_artifacts(data: Mapping[str, Any] | str) -> list[str]:
     return cluster.artifacts(_site(data)) if data else []
 
 
+def sdn_capabilities(data: Mapping[str, Any] | str) -> dict[str, Any]:
+    sdn = _site(data).cluster.sdn
+    return {"overlay": sdn.hidden, "masquerade": sdn.masquerades, "policies": sdn.policy_engine or ""}
+
+
 def node_label_manifests(
     labels: Mapping[str, Mapping[str, str]], names: list[str], ranges: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
@@ -130,6 +135,7 @@ class FilterModule:
             "kubeadm_join_config": kubeadm_join_config,
             "kubeadm_patches": kubeadm_patches,
             "node_label_manifests": node_label_manifests,
+            "sdn_capabilities": sdn_capabilities,
             "server_files": server_files,
             "site_artifacts": site_artifacts,
             "unwanted_manifests": unwanted_manifests,

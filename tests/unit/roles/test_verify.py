@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site, site_text
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_kubectl import Call, FakeKubectl
 
 SERVERS = ["cp1", "node1", "node2"]
@@ -27,7 +28,7 @@ def node(name: str, version: str) -> dict[str, Any]:
     return {"kind": "Node", "metadata": {"name": name}, "status": status}
 
 
-def inventory(fake: FakeKubectl, result: Path, outside: tuple[str, ...]) -> dict[str, Any]:
+def inventory(fake: FakeKubectl, result: Path, outside: tuple[str, ...], site: str) -> dict[str, Any]:
     return {
         "all": {
             "children": {
@@ -38,6 +39,7 @@ def inventory(fake: FakeKubectl, result: Path, outside: tuple[str, ...]) -> dict
             "vars": {
                 "ansible_python_interpreter": sys.executable,
                 "kiban_site": {"site": {"name": "lab"}, "cluster": {"kubernetes": "v1.36.3", "sdn": {"driver": "bgp"}}},
+                "kiban_site_json": site,
                 "kiban_work": str(fake.folder),
                 "kiban_site_dir": str(fake.folder),
                 "verify_kubectl": str(fake.path),
@@ -58,7 +60,8 @@ def play(tmp_path: Path, checkout: Path) -> Any:
     ) -> tuple[subprocess.CompletedProcess[str], dict[str, Any] | None]:
         result = tmp_path / "verify.json"
         path = tmp_path / "inventory.yml"
-        path.write_text(yaml.safe_dump(inventory(fake, result, outside)))
+        lab = load_site(yaml.safe_load((checkout / "inventories/lab/site.yml").read_text()))
+        path.write_text(yaml.safe_dump(inventory(fake, result, outside, site_text(lab))))
         program = [sys.executable, "-m", "ansible.cli.playbook", "kiban.baremetal.verify", "-i", str(path), *options]
         env = {**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"), "ANSIBLE_HOME": str(tmp_path / "home")}
         done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=checkout, env=env)

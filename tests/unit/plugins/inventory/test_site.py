@@ -164,6 +164,7 @@ FILTERS: dict[str, tuple[Any, ...]] = {
     "kubeadm_init_config": ("cp1",),
     "kubeadm_join_config": ("node1", "abcdef.0123456789abcdef"),
     "kubeadm_patches": ("node1",),
+    "sdn_capabilities": (),
     "server_files": ("node1", "ssh-ed25519 AAAA"),
     "site_artifacts": (),
     "unwanted_manifests": (),

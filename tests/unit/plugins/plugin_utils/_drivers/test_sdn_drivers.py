@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.filter.site import FilterModule
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_drivers import DRIVERS, IN_CLUSTER
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SDN_DRIVERS, Sdn
@@ -47,3 +48,15 @@ def test_what_the_driver_cilium_brings(sdn: Sdn) -> None:
     assert (own.hidden, own.masquerades, own.policy_engine) == (True, True, "cilium")
     assert not own.kube_proxy
     assert own.node_pod_cidr
+
+
+@pytest.mark.parametrize(
+    ("inventory", "told"),
+    [
+        ("lab-fabric", {"overlay": False, "masquerade": False, "policies": "kube-network-policies"}),
+        ("lab-cilium", {"overlay": True, "masquerade": True, "policies": "cilium"}),
+    ],
+)
+def test_what_the_role_verify_is_told(checkout: Path, inventory: str, told: dict[str, object]) -> None:
+    data = yaml.safe_load((checkout / f"inventories/{inventory}/site.yml").read_text())
+    assert FilterModule().filters()["sdn_capabilities"](data) == told
