@@ -264,8 +264,7 @@ def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
         "size_enforced": can.size_enforced,
         "capacity_told": can.capacity_told,
         "expansion": can.expansion,
-        # Which volume group of the server of iscsi holds a volume is not in the volume, and ceph has no one server.
-        "measured": driver not in ("ceph", "iscsi") and (driver != "nfs" or server_known),
+        "measured": can.room_told_by == "node" or (can.room_told_by == "server" and server_known),
     }
     return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._site.model import Sds, Site
+
 __all__ = ["PROVISIONER_RULES", "READ", "WRITE", "Capabilities", "Parts", "api_server", "rule", "storage_class"]
 
 RBAC = "rbac.authorization.k8s.io"
@@ -40,6 +42,18 @@ class Capabilities:
     """VolumeSnapshots can be taken."""
     workload: tuple[str, str, str]
     """Kind, namespace and name of what serves the claims."""
+    room_told_by: str = ""
+    """Who tells how much room is left under a volume: its C(node), or the C(server) of all of them; empty: nobody."""
+
+    def used_by(self, site: Site) -> bool:
+        return any(sds.driver == self.driver for sds in site.cluster.sds)
+
+    def chosen_by(self, site: Site) -> Sds:
+        """The site's words about the driver; KeyError if it does not use it."""
+        for sds in site.cluster.sds:
+            if sds.driver == self.driver:
+                return sds
+        raise KeyError(self.driver)
 
     @property
     def not_offered(self) -> list[str]:

@@ -16,7 +16,7 @@ import uuid
 from typing import Any
 
 from ...module_utils._ceph import FILESYSTEM
-from .._site.model import Sds, Server, Site
+from .._site.model import Server, Site
 from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "MOUNT",
     "SECRET",
     "ceph_conf",
-    "chosen",
     "devices",
     "fsid",
     "manifests",
@@ -72,11 +71,6 @@ CAPABILITIES = Capabilities(
 )
 
 
-def chosen(site: Site) -> Sds | None:
-    """The site's words about this driver; none where it does not use it."""
-    return next((sds for sds in site.cluster.sds if sds.driver == CAPABILITIES.driver), None)
-
-
 def fsid(site: Site) -> str:
     """The cluster's name for itself: one for each name of a site."""
     return str(uuid.uuid5(_SITES, site.name))
@@ -84,22 +78,22 @@ def fsid(site: Site) -> str:
 
 def monitors(site: Site) -> dict[str, str]:
     """Server to its address, for the servers with a monitor; each has a manager and an MDS too."""
-    sds = chosen(site)
-    return {name: site.server(name).addresses["node"] for name in sds.monitors} if sds else {}
+    if not CAPABILITIES.used_by(site):
+        return {}
+    return {name: site.server(name).addresses["node"] for name in CAPABILITIES.chosen_by(site).monitors}
 
 
 def devices(site: Site, server: Server) -> list[str]:
     """The logical volumes of a server that OSDs are on: the one volume of each pool that the model names."""
-    sds = chosen(site)
-    if sds is None:
+    if not CAPABILITIES.used_by(site):
         return []
     pools = {pool.name: pool for pool in site.profiles[server.profile].storage}
-    return [f"/dev/{name}/{pools[name].volumes[0].name}" for name in sds.osds if name in pools]
+    return [f"/dev/{name}/{pools[name].volumes[0].name}" for name in CAPABILITIES.chosen_by(site).osds if name in pools]
 
 
 def services(site: Site, server: Server) -> list[str]:
     """Units that run on a server, but for its OSDs: their numbers are known to the cluster alone."""
-    if chosen(site) is None:
+    if not CAPABILITIES.used_by(site):
         return []
     daemons = [f"ceph-{kind}@{server.name}.service" for kind in ("mon", "mgr", "mds")]
     return [f"{_UNIT}.automount", *(daemons if server.name in monitors(site) else [])]
@@ -141,7 +135,7 @@ def ceph_conf(site: Site, server: Server) -> str:
 
 def node_files(site: Site, server: Server) -> dict[str, str]:
     """What a server has for it, path to content; nothing where the site does not use the driver. No secrets."""
-    if chosen(site) is None:
+    if not CAPABILITIES.used_by(site):
         return {}
     never = "# Its module of the manager is not loaded.\n[Unit]\nConditionPathExists=/nowhere\n"
     # A device that comes late, or a quorum, is waited for as long as it takes.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._site.model import Sds, Server, Site
+from .._site.model import Server, Site
 from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = ["CAPABILITIES", "initiator", "manifests", "node_files", "portals"]
@@ -30,16 +30,14 @@ CAPABILITIES = Capabilities(
     expansion=False,
     snapshots=False,
     workload=("deployment", _NAMESPACE, _NAME),
+    # Which volume group holds a volume is not in the volume.
+    room_told_by="",
 )
-
-
-def _chosen(site: Site) -> Sds:
-    return next(sds for sds in site.cluster.sds if sds.driver == CAPABILITIES.driver)
 
 
 def portals(site: Site) -> list[str]:
     """Where the storage server listens: as the site says, else the standard port of its node address."""
-    sds = _chosen(site)
+    sds = CAPABILITIES.chosen_by(site)
     return list(sds.portals) or [f"{site.server(str(sds.server)).addresses['node']}:3260"]
 
 
@@ -53,7 +51,7 @@ def node_files(site: Site, server: Server) -> dict[str, str]:
 
     The name is there before the system starts for the first time, so iscsid knows no other.
     """
-    if not any(sds.driver == CAPABILITIES.driver for sds in site.cluster.sds):
+    if not CAPABILITIES.used_by(site):
         return {}
     return {
         "/etc/iscsi/initiatorname.iscsi": f"InitiatorName={initiator(site, server)}\n",
@@ -98,7 +96,7 @@ def manifests(
 
 
 def _deployment(site: Site, image: str, api_port: int, pull_policy: str) -> dict[str, Any]:
-    sds, labels = _chosen(site), {"app.kubernetes.io/name": _NAME}
+    sds, labels = CAPABILITIES.chosen_by(site), {"app.kubernetes.io/name": _NAME}
     container = {
         "name": _NAME,
         "image": image,

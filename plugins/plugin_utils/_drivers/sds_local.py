@@ -46,6 +46,7 @@ CAPABILITIES = Capabilities(
     expansion=False,
     snapshots=False,
     workload=("deployment", NAMESPACE, _NAME),
+    room_told_by="node",
 )
 
 # The pod sees the disk's mount point as a bind mount. Its fourth field is "/" only where a file system is really

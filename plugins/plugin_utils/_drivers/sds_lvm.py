@@ -30,11 +30,12 @@ CAPABILITIES = Capabilities(
     expansion=True,
     snapshots=False,
     workload=("daemonset", _NAMESPACE, _NAME),
+    room_told_by="node",
 )
 
 
 def _volume_group(site: Site) -> str:
-    return next(str(sds.volume_group) for sds in site.cluster.sds if sds.driver == CAPABILITIES.driver)
+    return str(CAPABILITIES.chosen_by(site).volume_group)
 
 
 def nodes(site: Site) -> list[str]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._site.model import Sds, Server, Site
+from .._site.model import Server, Site
 from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
 
-__all__ = ["CAPABILITIES", "EXPORTS", "address", "manifests", "node_files"]
+__all__ = ["CAPABILITIES", "EXPORTS", "address", "exports", "manifests", "node_files"]
 
 _NAMESPACE = "kiban-nfs"
 _NAME = "nfs-provisioner"
@@ -30,21 +30,19 @@ CAPABILITIES = Capabilities(
     expansion=False,
     snapshots=False,
     workload=("deployment", _NAMESPACE, _NAME),
+    room_told_by="server",
 )
-
-
-def _chosen(site: Site) -> Sds:
-    """The site's words about this driver; KeyError if it does not use it."""
-    for sds in site.cluster.sds:
-        if sds.driver == CAPABILITIES.driver:
-            return sds
-    raise KeyError(CAPABILITIES.driver)
 
 
 def address(site: Site) -> str:
     """Where nodes mount from: the node address of a server of the site, or the filer as it is named."""
-    server = _chosen(site).server or ""
+    server = CAPABILITIES.chosen_by(site).server or ""
     return next((known.addresses["node"] for known in site.servers if known.name == server), server)
+
+
+def exports(site: Site, server: Server) -> bool:
+    """The volumes are on this server of the site."""
+    return CAPABILITIES.used_by(site) and CAPABILITIES.chosen_by(site).server == server.name
 
 
 EXPORTS = "/etc/exports.d/kiban.exports"
@@ -57,8 +55,7 @@ def node_files(site: Site, server: Server) -> dict[str, str]:
     The one node image has an NFS server, which starts by itself only where there is an export of ours. NFS 4 needs no
     portmapper, so none listens.
     """
-    used = [sds for sds in site.cluster.sds if sds.driver == CAPABILITIES.driver]
-    if not used:
+    if not CAPABILITIES.used_by(site):
         return {}
     files = {
         f"{_UNITS}/nfs-server.service.d/kiban.conf": f"[Unit]\nConditionPathExists={EXPORTS}\n",
@@ -67,9 +64,9 @@ def node_files(site: Site, server: Server) -> dict[str, str]:
             for unit in ("rpcbind.service", "rpcbind.socket", "rpc-statd.service", "rpc-statd-notify.service")
         },
     }
-    if used[0].server == server.name:
+    if exports(site, server):
         files["/etc/nfs.conf.d/kiban.conf"] = "[nfsd]\nvers3=n\nvers4=y\n"
-        files[EXPORTS] = _exports(site, str(used[0].export))
+        files[EXPORTS] = _exports(site, str(CAPABILITIES.chosen_by(site).export))
     return files
 
 
@@ -88,7 +85,7 @@ def manifests(
     site: Site, image: str, pull_policy: str = "IfNotPresent", default_class: bool = True, api_port: int = 6443
 ) -> list[dict[str, Any]]:
     """Every object of the driver. C(image) is the reference by which nodes know the provisioner."""
-    sds, server = _chosen(site), address(site)
+    sds, server = CAPABILITIES.chosen_by(site), address(site)
     # NFS has no level of Pod Security below this one: volumes of the type nfs are not among those of "restricted".
     return [
         _PARTS.own_namespace("baseline"),

@@ -23,7 +23,7 @@ __all__ = ["differences_of_ceph", "notices_of_ceph", "volumes_of_ceph"]
 def differences_of_ceph(view: View) -> Iterator[str]:
     """What the role sds_ceph has to do on a server; nothing where the server was not asked."""
     found, server = view.host.ceph, view.server
-    if found is None or sds_ceph.chosen(view.site) is None:
+    if found is None or not sds_ceph.CAPABILITIES.used_by(view.site):
         return
     if server.name in sds_ceph.monitors(view.site) and not found["monitor"]:
         yield "there is no monitor of Ceph"
@@ -81,7 +81,7 @@ def _answer(site: Site, hosts: Mapping[str, HostState], part: str = "health") ->
 
 def volumes_of_ceph(site: Site, hosts: Mapping[str, HostState]) -> tuple[Volume, ...]:
     """What Ceph keeps on several servers: placement groups, alike ones taken together, and the map of its monitors."""
-    if sds_ceph.chosen(site) is None:
+    if not sds_ceph.CAPABILITIES.used_by(site):
         return ()
     monitors = sds_ceph.monitors(site)
     answer, why = _answer(site, hosts, "groups")
@@ -100,7 +100,7 @@ def volumes_of_ceph(site: Site, hosts: Mapping[str, HostState]) -> tuple[Volume,
 
 def notices_of_ceph(site: Site, hosts: Mapping[str, HostState]) -> list[Notice]:
     """What Ceph says against itself, and OSDs that are not what the model wants."""
-    if sds_ceph.chosen(site) is None or not any(name in hosts for name in sds_ceph.monitors(site)):
+    if not sds_ceph.CAPABILITIES.used_by(site) or not any(name in hosts for name in sds_ceph.monitors(site)):
         return []
     answer, why = _answer(site, hosts)
     if answer is None:

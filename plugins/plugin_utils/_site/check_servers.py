@@ -206,12 +206,10 @@ def _sds_options(draft: Draft, path: str, sds: dict[str, Any]) -> None:
     for key in sorted(key for key, value in sds.items() if value and key != "driver" and key not in keys):
         takes = "it takes " + ", ".join(keys) if keys else "it takes no options"
         draft.problem(f"{path}.{key}", f"the driver '{driver}' does not take it", takes)
-    if driver in ("iscsi", "lvm") and sds.get("volume_group"):
+    if "volume_group" in keys and sds.get("volume_group"):
         _volume_group(draft, f"{path}.volume_group", sds["volume_group"])
-    if driver == "ceph":
-        _ceph(draft, path, sds)
-    if driver == "iscsi":
-        _iscsi(draft, path, sds)
+    if check := _SDS_CHECKS.get(driver):
+        check(draft, path, sds)
 
 
 def _known(draft: Draft, path: str, wanted: list[str]) -> None:
@@ -276,3 +274,7 @@ def _volume_group(draft: Draft, path: str, name: str) -> None:
         draft.problem(
             path, f"the pool '{name}' is one file system", "leave its filesystem out: it is a volume group then"
         )
+
+
+_SDS_CHECKS: dict[str, Callable[[Draft, str, dict[str, Any]], None]] = {"ceph": _ceph, "iscsi": _iscsi}
+"""What a storage driver has checked of its own."""

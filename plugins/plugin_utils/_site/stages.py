@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from .._drivers.sds_ceph import chosen
-from .._drivers.sds_nfs import EXPORTS
+from .._drivers import sds_ceph, sds_nfs
 from .changes import Change, Finding, View
 from .disks import matching
 from .kubelet import differing_fields
@@ -113,12 +112,12 @@ def pools(view: View) -> Iterator[Finding]:
 
     found = differences_of_pools(view.site.profiles[view.server.profile].storage, view.site.name, view.host)
     differing = [one.text for one in found if one.mended]
-    if _exports(view) and view.host.units.get(_NFS, "active") != "active":
+    if sds_nfs.exports(view.site, view.server) and view.host.units.get(_NFS, "active") != "active":
         differing.append(f"{_NFS} is {view.host.units[_NFS]}")
-    wanted = view.intent.files.get(view.server.name, {}).get(EXPORTS)
-    if wanted != view.host.files.get(EXPORTS):
-        differing.append(f"{EXPORTS} differs")
-    if chosen(view.site):
+    wanted = view.intent.files.get(view.server.name, {}).get(sds_nfs.EXPORTS)
+    if wanted != view.host.files.get(sds_nfs.EXPORTS):
+        differing.append(f"{sds_nfs.EXPORTS} differs")
+    if sds_ceph.CAPABILITIES.used_by(view.site):
         # Most sites have none: they need not pay for this.
         from .ceph import differences_of_ceph
 
@@ -130,7 +129,7 @@ def pools(view: View) -> Iterator[Finding]:
 def serves(view: View) -> bool:
     """A storage driver makes volumes on this server's pools."""
     names = {pool.name for pool in view.site.profiles[view.server.profile].storage}
-    if _exports(view) or chosen(view.site):
+    if sds_nfs.exports(view.site, view.server) or sds_ceph.CAPABILITIES.used_by(view.site):
         return True
     groups = [sds.volume_group for sds in view.site.cluster.sds if _has(sds, view.server.name)]
     return not names.isdisjoint(groups)
@@ -139,10 +138,6 @@ def serves(view: View) -> bool:
 def _has(sds: Sds, server: str) -> bool:
     """Volumes are on every server with the group, or on the one that the driver names."""
     return sds.server in (None, server)
-
-
-def _exports(view: View) -> bool:
-    return any(sds.driver == "nfs" and sds.server == view.server.name for sds in view.site.cluster.sds)
 
 
 def join(view: View) -> Iterator[Finding]:
