@@ -11,29 +11,26 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._bmc.addresses import expand
-from ..plugin_utils._drivers import cluster, sds_ceph, sds_local, traefik
-from ..plugin_utils._drivers.sds_drivers import PROVISIONED, PROVISIONER
+from ..plugin_utils._drivers import cluster, sds_ceph, traefik
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
-from ..plugin_utils._readers.bmcs import Asked, bmc_options, read_bmcs
+from ..plugin_utils._readers.bmcs import asked_of_bmcs, bmc_options, read_bmcs
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
-from ..plugin_utils._readers.strangers import find_bmcs
+from ..plugin_utils._readers.strangers import elsewhere, find_bmcs
 from ..plugin_utils._runs.leases import read_leases
-from ..plugin_utils._site.changes import CLUSTER, Intent
-from ..plugin_utils._site.kubelet import kubelet_config, merged_config
+from ..plugin_utils._site.changes import Intent
+from ..plugin_utils._site.kubelet import kubelet_config
 from ..plugin_utils._site.model import Site
 from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
-from ..plugin_utils._site.stages import DRAIN, node_labels, node_range, node_taints
 from ..plugin_utils._site.state import SiteState, SwitchState
+from ..plugin_utils._site.todo import todo_hosts, todo_nodes, wave_before
 
 _AT_ONCE = 100
 _PAUSE = 5.0
@@ -73,7 +70,7 @@ class ActionModule(ActionBase):
         if not args["wave"]:
             plan, state = look(names)
         else:
-            plan, state = _when_allowed(look, args["wave"], before(args["waves"], args["wave"]), args["timeout"])
+            plan, state = _when_allowed(look, args["wave"], wave_before(args["waves"], args["wave"]), args["timeout"])
         return self._result(site, plan, intent, state, args)
 
     def _result(
@@ -84,24 +81,7 @@ class ActionModule(ActionBase):
             write_result(args["path"], result)
         result["lines"] = plan.lines
         result["hosts"] = todo_hosts(plan, intent, state)
-        result["node_labels"] = {
-            change.server: node_labels(site.server(change.server))
-            for change in plan.changes
-            if change.stage == "labels" and change.server not in plan.later
-        }
-        result["node_ranges"] = {
-            name: pods for name in result["node_labels"] if (pods := node_range(site, site.server(name)))
-        }
-        result["node_taints"] = {
-            change.server: node_taints(site.server(change.server))
-            for change in plan.changes
-            if change.action == "taint" and change.server not in plan.later
-        }
-        result["uncordon"] = [
-            change.server
-            for change in plan.changes
-            if (change.stage == DRAIN or change.action == "uncordon") and change.server not in plan.later
-        ]
+        result.update(todo_nodes(site, plan))
         result["data_mounts"] = {
             name: [f"{LOCAL}{serial}" for serial in host.local_mounts]
             for name, host in state.hosts.items()
@@ -127,11 +107,6 @@ class ActionModule(ActionBase):
         return result
 
 
-def before(waves: Sequence[Sequence[str]], wave: Collection[str]) -> Sequence[str]:
-    """The wave that goes before the one with these servers."""
-    return next((one for one, after in pairwise(waves) if {*after} & {*wave}), ())
-
-
 def _when_allowed(
     look: Callable[[Collection[str]], tuple[Plan, SiteState]], wave: Collection[str], last: Sequence[str], seconds: int
 ) -> tuple[Plan, SiteState]:
@@ -145,43 +120,6 @@ def _when_allowed(
         if missing or not plan.problems or time.monotonic() > deadline:
             return plan, state
         time.sleep(_PAUSE)
-
-
-def todo_hosts(plan: Plan, intent: Intent, state: SiteState) -> list[dict[str, Any]]:
-    """One entry a server that has anything to do: its groups, and the actions of each stage. Those of later waves come
-    last and in their order; what they need is found out when it is their turn.
-    """
-    later = {*plan.later}
-    todo: dict[str, dict[str, list[str]]] = {}
-    for change in plan.changes:
-        if change.server == CLUSTER or change.server in later:
-            continue  # Objects of the cluster are applied from the control host in every run.
-        todo.setdefault(change.server, {}).setdefault(change.stage, []).append(change.action)
-    return [
-        {
-            "name": name,
-            "groups": ["todo", *(f"todo_{stage}" for stage in stages)],
-            "todo": {stage: actions[0] for stage, actions in stages.items()},
-            "hardware_actions": stages.get("hardware", []),
-            "host_actions": stages.get("host", []),
-            "kubelet_config": (
-                merged_config(state.hosts[name].kubelet_config, intent.kubelet_config)
-                if "kubelet" in stages.get("host", [])
-                else ""
-            ),
-        }
-        for name, stages in todo.items()
-    ] + [
-        {
-            "name": name,
-            "groups": ["todo", "todo_waits"],
-            "todo": {},
-            "hardware_actions": [],
-            "host_actions": [],
-            "kubelet_config": "",
-        }
-        for name in plan.later
-    ]
 
 
 def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
@@ -202,7 +140,7 @@ def _intent(site: Site, args: Mapping[str, Any]) -> Intent:
         kubelet_config=kubelet_config(site),
         # Empty where there is no bundle any more.
         runtime=next((str(entry["version"]) for entry in bundle if entry["name"] == "containerd"), ""),
-        objects=objects(
+        objects=cluster.comparable(
             site,
             {entry["name"]: entry["reference"] for entry in bundle if entry["kind"] == "image"},
             _definitions(args["bundle_manifest"], bundle),
@@ -236,36 +174,6 @@ def _definitions(path: str, bundle: list[dict[str, Any]]) -> list[dict[str, Any]
         return traefik.definitions(handle.read())
 
 
-def objects(site: Site, images: Mapping[str, str], kinds: Sequence[dict[str, Any]] = ()) -> tuple[dict[str, Any], ...]:
-    """What a run applies to the cluster, as far as it does not follow from the disks of the servers."""
-    # Without the bundle nothing is known to differ.
-    found = cluster.manifests(site, images, kinds) if images.keys() >= set(cluster.images_of(site)) else []
-    drivers = {sds.driver for sds in site.cluster.sds}
-    if "local" in drivers and {"local-path-provisioner", "agnhost"} <= images.keys():
-        chosen = sds_local.Images(images["local-path-provisioner"], images["agnhost"])
-        found += [
-            obj
-            for obj in sds_local.manifests({}, chosen, site.cluster.endpoint)
-            if obj["kind"] not in ("ConfigMap", "StorageClass")
-        ]
-    for driver, render in PROVISIONED.items():
-        if driver in drivers and PROVISIONER in images:
-            found += render(site, images[PROVISIONER])
-    return tuple(map(_without_role_variables, found))
-
-
-def _without_role_variables(obj: dict[str, Any]) -> dict[str, Any]:
-    """An object of a driver without what a role's own variables, or the disks of the servers, decide."""
-    if "template" in obj.get("spec", {}) and obj["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
-        template = obj["spec"]["template"]
-        template["metadata"].pop("annotations", None)
-        for container in template["spec"]["containers"]:
-            container.pop("imagePullPolicy", None)
-    if obj["kind"] == "StorageClass":
-        del obj["metadata"]["annotations"]
-    return obj
-
-
 def _media_prefix(site: Site, site_dir: str) -> str:
     """How the addresses of the media begin that this site inserts into BMCs; empty before there are any."""
     try:
@@ -282,14 +190,14 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
     options = {name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in addresses}
 
     with ThreadPoolExecutor(max_workers=5) as pool:
-        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE, with_layouts(site))
+        hosts = pool.submit(read_hosts, access, addresses, intent.files, _AT_ONCE, site.with_layouts)
         bmcs = pool.submit(read_bmcs, options, asked_of_bmcs(site))
         kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
         cluster = pool.submit(read_cluster, args["kubectl"], kubeconfig)
         # A wave is about its servers only: what belongs to none of them the run has compared already.
         there = None if args["wave"] else pool.submit(read_objects, args["kubectl"], kubeconfig, intent.objects)
         whole = not args["wave"] and len(addresses) == len(site.servers)
-        strangers = pool.submit(find_bmcs, _elsewhere(site) if whole else [])
+        strangers = pool.submit(find_bmcs, elsewhere(site) if whole else [])
         leases = read_leases(args["site_dir"], os.getppid())
         known = replace(cluster.result(), objects=there.result() if there else None)
         return SiteState(
@@ -300,27 +208,6 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
             strangers=strangers.result(),
             switches={name: SwitchState.from_result(found) for name, found in args["switches"].items()},
         )
-
-
-def asked_of_bmcs(site: Site) -> dict[str, Asked]:
-    """What BMCs are asked besides what every plan needs: only what the profile of the server says something about."""
-    asked = {
-        name: Asked(firmware=bool(profile.firmware), bios=bool(profile.bios), volumes=profile.volumes)
-        for name, profile in site.profiles.items()
-    }
-    return {server.name: asked[server.profile] for server in site.servers}
-
-
-def with_layouts(site: Site) -> set[str]:
-    """Servers whose profile states pools, or disks of storage servers."""
-    asked = {name for name, profile in site.profiles.items() if profile.storage or profile.block_storage}
-    return {server.name for server in site.servers if server.profile in asked}
-
-
-def _elsewhere(site: Site) -> list[str]:
-    """Addresses at which a BMC would be one that the model does not know."""
-    known = {server.bmc.address.rpartition("://")[2].rstrip("/") for server in site.servers}
-    return [address for address in expand(site.discover) if address not in known]
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:

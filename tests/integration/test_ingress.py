@@ -25,10 +25,9 @@ import jinja2
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import traefik
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import images_of, unwanted
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import comparable, images_of, unwanted
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.cluster import read_objects
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
@@ -288,7 +287,7 @@ def test_a_changed_object_is_found_and_mended_and_all_goes_but_what_is_others(
 ) -> None:
     images = {image: f"{image}:x" for image in images_of(SITE)}
     kinds = traefik.definitions(KINDS.read_text())
-    every = objects(SITE, images, kinds)
+    every = comparable(SITE, images, kinds)
     options: dict[str, Any] = {"force_conflicts": True, **cluster.options}
 
     def differing() -> list[str]:

@@ -14,10 +14,9 @@ import jinja2
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply, kube_wait
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_lvm, sds_nfs
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import images_of, unwanted
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import comparable, images_of, unwanted
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import manifests as cluster_manifests
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local import (
     Images,
@@ -193,7 +192,7 @@ def test_the_plan_compares_as_the_server_does(cluster: Cluster, run_module: RunM
         applied += [*sds_lvm.manifests(site, "volume-provisioner:x", default_class=False)]
         applied += sds_nfs.manifests(site, "volume-provisioner:x")
     # Kinds that are not served yet keep nothing from being read.
-    wanted = objects(site, images)
+    wanted = comparable(site, images)
     assert read_objects(str(cluster.kubectl), str(cluster.kubeconfig), wanted, timeout=120) is not None
     first = run_module(kube_apply, manifests=applied, force_conflicts=True, **cluster.options)
     assert not first["failed"], first["msg"]

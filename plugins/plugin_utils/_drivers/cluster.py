@@ -8,15 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._site.model import Site
 from . import cluster_dns, metallb, policies, traefik
 from .sdn_drivers import IN_CLUSTER
-from .sds_drivers import PROVISIONED, PROVISIONER
+from .sds_drivers import PROVISIONED, PROVISIONER, of_model
 
-__all__ = ["artifacts", "images_of", "manifests", "unwanted"]
+__all__ = ["artifacts", "comparable", "images_of", "manifests", "unwanted"]
 
 
 def artifacts(site: Site) -> list[str]:
@@ -51,6 +51,15 @@ def manifests(site: Site, images: Mapping[str, str], kinds: Iterable[dict[str, A
     return found
 
 
+def comparable(
+    site: Site, images: Mapping[str, str], kinds: Sequence[dict[str, Any]] = ()
+) -> tuple[dict[str, Any], ...]:
+    """What a run applies to the cluster, storage too, as far as it does not follow from the disks of the servers."""
+    # Without the bundle nothing is known to differ.
+    found = manifests(site, images, kinds) if images.keys() >= set(images_of(site)) else []
+    return tuple(map(_without_role_variables, found + of_model(site, images)))
+
+
 def unwanted(site: Site) -> list[dict[str, Any]]:
     """Every object that C(manifests) would have if the model asked for more; its names count, not its content.
 
@@ -67,3 +76,15 @@ def unwanted(site: Site) -> list[dict[str, Any]]:
     if not site.cluster.ingress.driver:
         found += traefik.manifests(site, "")
     return found
+
+
+def _without_role_variables(obj: dict[str, Any]) -> dict[str, Any]:
+    """An object of a driver without what a role's own variables, or the disks of the servers, decide."""
+    if "template" in obj.get("spec", {}) and obj["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
+        template = obj["spec"]["template"]
+        template["metadata"].pop("annotations", None)
+        for container in template["spec"]["containers"]:
+            container.pop("imagePullPolicy", None)
+    if obj["kind"] == "StorageClass":
+        del obj["metadata"]["annotations"]
+    return obj

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .._site.model import Site
 from . import sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs
 from .sds import Capabilities
 
-__all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER"]
+__all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER", "of_model"]
 
 DRIVERS: Mapping[str, Capabilities] = {
     each.CAPABILITIES.driver: each.CAPABILITIES for each in (sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs)
@@ -30,3 +31,12 @@ PROVISIONED: Mapping[str, Callable[..., list[dict[str, Any]]]] = {
     "nfs": sds_nfs.manifests,
 }
 """Drivers whose objects all follow from the site model and this image, each with what renders them."""
+
+
+def of_model(site: Site, images: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Objects of the drivers that a site uses, as far as the bundle has their images and no disk decides about them."""
+    found = sds_local.of_model(images, site.cluster.endpoint) if sds_local.CAPABILITIES.used_by(site) else []
+    for driver, render in PROVISIONED.items():
+        if DRIVERS[driver].used_by(site) and PROVISIONER in images:
+            found += render(site, images[PROVISIONER])
+    return found

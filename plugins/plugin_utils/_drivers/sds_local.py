@@ -25,6 +25,7 @@ __all__ = [
     "Images",
     "manifests",
     "mounted_paths",
+    "of_model",
     "with_unread_nodes",
 ]
 
@@ -114,6 +115,14 @@ def manifests(
         _deployment(images, config, api_host, api_port, pull_policy),
         _storage_class(nodes, default_class),
     ]
+
+
+def of_model(images: Mapping[str, str], api_host: str) -> list[dict[str, Any]]:
+    """What does not follow from the disks of the servers; nothing where the bundle has not both C(images)."""
+    if not {_NAME, "agnhost"} <= images.keys():
+        return []
+    found = manifests({}, Images(images[_NAME], images["agnhost"]), api_host)
+    return [obj for obj in found if obj["kind"] not in ("ConfigMap", "StorageClass")]
 
 
 def _rights() -> list[dict[str, Any]]:

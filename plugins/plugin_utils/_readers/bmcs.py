@@ -19,10 +19,10 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Bmc, B
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.scan import scan
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
 
-from .._site.model import RaidVolume
+from .._site.model import RaidVolume, Site
 from .._site.state import Bios, BmcState, Raid
 
-__all__ = ["Asked", "bmc_options", "bmc_target", "read_bmcs"]
+__all__ = ["Asked", "asked_of_bmcs", "bmc_options", "bmc_target", "read_bmcs"]
 
 
 def bmc_target(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +61,15 @@ class Asked:
     firmware: bool = False
     bios: bool = False
     volumes: tuple[RaidVolume, ...] = ()
+
+
+def asked_of_bmcs(site: Site) -> dict[str, Asked]:
+    """What BMCs are asked besides what every plan needs: only what the profile of the server says something about."""
+    asked = {
+        name: Asked(firmware=bool(profile.firmware), bios=bool(profile.bios), volumes=profile.volumes)
+        for name, profile in site.profiles.items()
+    }
+    return {server.name: asked[server.profile] for server in site.servers}
 
 
 def read_bmcs(options: Mapping[str, Options], more: Mapping[str, Asked] | None = None) -> dict[str, BmcState]:

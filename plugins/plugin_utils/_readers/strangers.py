@@ -12,14 +12,23 @@ import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.addresses import expand
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.errors import BmcError
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.options import Options
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.transport import Lost, Transport
 
-__all__ = ["find_bmcs"]
+from .._site.model import Site
+
+__all__ = ["elsewhere", "find_bmcs"]
 
 _AT_ONCE = 256
 _SECONDS = 2.0
+
+
+def elsewhere(site: Site) -> list[str]:
+    """Addresses at which a BMC would be one that the model does not know."""
+    known = {server.bmc.address.rpartition("://")[2].rstrip("/") for server in site.servers}
+    return [address for address in expand(site.discover) if address not in known]
 
 
 def find_bmcs(addresses: Collection[str]) -> dict[str, str]:

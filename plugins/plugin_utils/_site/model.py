@@ -445,5 +445,11 @@ class Site:
                 return server
         raise KeyError(name)
 
+    @property
+    def with_layouts(self) -> set[str]:
+        """Names of the servers whose profile states pools, or disks of storage servers."""
+        asked = {name for name, profile in self.profiles.items() if profile.storage or profile.block_storage}
+        return {server.name for server in self.servers if server.profile in asked}
+
     def with_role(self, role: str) -> tuple[Server, ...]:
         return tuple(server for server in self.servers if role in server.roles)

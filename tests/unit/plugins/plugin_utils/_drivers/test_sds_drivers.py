@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import DRIVERS
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import DRIVERS, PROVISIONER, of_model
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.shape import schema
 from ansible_collections.kiban.baremetal.tests.docs.storage_drivers import PAGE, page
 
@@ -39,3 +40,17 @@ def test_checks_that_depend_on_a_capability_name_one_that_exists() -> None:
 def test_the_page_has_the_table_of_the_drivers() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert page(text) == text, "run python -m tests.docs.storage_drivers"
+
+
+@pytest.mark.parametrize("inventory", ["lab", "lab-ceph", "lab-storage"])
+def test_objects_that_no_disk_decides_about(inventory: str) -> None:
+    site = load_site(yaml.safe_load((CHECKOUT / f"inventories/{inventory}/site.yml").read_text()))
+    images = {name: f"x/{name}:1" for name in ("local-path-provisioner", "agnhost", PROVISIONER)}
+    found = of_model(site, images)
+    used = {sds.driver for sds in site.cluster.sds}
+    assert {obj["metadata"]["name"] for obj in found if obj["kind"] == "Namespace"} == {
+        DRIVERS[name].workload[1] for name in used
+    }
+    classes = {obj["metadata"]["name"] for obj in found if obj["kind"] == "StorageClass"}
+    assert classes == {DRIVERS[name].storage_class for name in used - {"local"}}
+    assert of_model(site, {}) == []

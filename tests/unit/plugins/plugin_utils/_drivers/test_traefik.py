@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.action.plan import objects
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import traefik
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import (
     artifacts,
+    comparable,
     images_of,
     manifests,
     unwanted,
@@ -119,7 +119,7 @@ def test_the_plan_knows_its_objects_and_the_kinds_come_before_their_objects(chec
     kinds = traefik.definitions(yaml.safe_dump_all([KIND, None, POLICY]))
     assert kinds == [KIND]
     images = {name: f"{name}:x" for name in images_of(chosen)}
-    wanted = [(obj["kind"], obj["metadata"]["name"]) for obj in objects(chosen, images, kinds)]
+    wanted = [(obj["kind"], obj["metadata"]["name"]) for obj in comparable(chosen, images, kinds)]
     order = [wanted.index((KIND["kind"], KIND["metadata"]["name"])), wanted.index(("GatewayClass", "traefik"))]  # type: ignore[index]
     assert order == sorted(order)
     assert ("Deployment", "traefik") in wanted

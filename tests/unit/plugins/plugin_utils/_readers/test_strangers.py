@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.action.plan import _elsewhere
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers import strangers
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
@@ -33,11 +32,11 @@ def test_who_answers_as_a_bmc_is_found_and_nobody_else(make_bmc: Any, monkeypatc
 
 
 def test_nobody_is_asked_unless_the_model_says_where() -> None:
-    assert _elsewhere(plain()) == [] and strangers.find_bmcs([]) == {}
+    assert strangers.elsewhere(plain()) == [] and strangers.find_bmcs([]) == {}
 
 
 def test_bmcs_of_the_model_are_not_asked() -> None:
-    asked = _elsewhere(replace(plain(), discover=("192.0.2.10-12", "192.0.2.21")))
+    asked = strangers.elsewhere(replace(plain(), discover=("192.0.2.10-12", "192.0.2.21")))
     assert asked == ["192.0.2.10", "192.0.2.12"]
 
 
