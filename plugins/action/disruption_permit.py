@@ -13,11 +13,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._files import NotWritten
 from ..plugin_utils._drivers import sds_ceph
+from ..plugin_utils._play import lease_errors
 from ..plugin_utils._readers.cluster import read_cluster, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
-from ..plugin_utils._runs.leases import Leased, asking, read_leases, take_lease
+from ..plugin_utils._runs.leases import asking, read_leases, take_lease
 from ..plugin_utils._site.disruption import refusals
 from ..plugin_utils._site.load import load_text
 from ..plugin_utils._site.model import Site, SiteError
@@ -44,21 +44,16 @@ class ActionModule(ActionBase):
         name = args["name"] or task_vars["inventory_hostname"]
         site = site_of(task_vars["hostvars"], name)
         state = read_state(site, name, args) if args["level"] != "none" else SiteState()
-        try:
-            with asking(args["site_dir"]):
-                reasons = decide(site, state, name, args["level"], args["site_dir"], os.getppid())
-                if reasons and name not in args["force"]:
-                    raise AnsibleActionFail(
-                        f"{name}: must not be disrupted now, left alone: {'; '.join(reasons)}. Run again when that is "
-                        f"over, or accept the loss with -e kiban_force={name}",
-                        result={"reasons": list(reasons)},
-                    )
-                if not self._task.check_mode:
-                    take_lease(args["site_dir"], name, os.getppid())
-        except Leased as exc:
-            raise AnsibleActionFail(f"{name}: {exc}. Run again when that is over") from exc
-        except (NotWritten, OSError) as exc:
-            raise AnsibleActionFail(f"{name}: {exc}") from exc
+        with lease_errors(name), asking(args["site_dir"]):
+            reasons = decide(site, state, name, args["level"], args["site_dir"], os.getppid())
+            if reasons and name not in args["force"]:
+                raise AnsibleActionFail(
+                    f"{name}: must not be disrupted now, left alone: {'; '.join(reasons)}. Run again when that is "
+                    f"over, or accept the loss with -e kiban_force={name}",
+                    result={"reasons": list(reasons)},
+                )
+            if not self._task.check_mode:
+                take_lease(args["site_dir"], name, os.getppid())
         warnings = [f"{name}: is disrupted by force, although {'; '.join(reasons)}"] if reasons else []
         return {**result, "changed": False, "reasons": list(reasons), "warnings": warnings}
 

@@ -11,10 +11,10 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._files import NotWritten
 from ..module_utils._kubectl import Kubectl, KubeError
+from ..plugin_utils._play import lease_errors
 from ..plugin_utils._runs.drain import Drained, NotDrained, drain, uncordon
-from ..plugin_utils._runs.leases import Leased, take_lease
+from ..plugin_utils._runs.leases import take_lease
 
 
 class ActionModule(ActionBase):
@@ -63,20 +63,19 @@ class ActionModule(ActionBase):
         }
 
     def _drain(self, kube: Kubectl, name: str, args: dict[str, Any]) -> Drained:
-        try:
-            if not self._task.check_mode:
+        if not self._task.check_mode:
+            with lease_errors(name):
                 # Of the run, not of this process, which ends with the task.
                 take_lease(args["site_dir"], name, os.getppid())
+        try:
             return drain(kube, name, args["timeout"], name in args["force"], self._task.check_mode)
-        except Leased as exc:
-            raise AnsibleActionFail(f"{name}: {exc}. Run again when that is over") from exc
         except NotDrained as exc:
             raise AnsibleActionFail(
                 f"{name}: was not drained within {args['timeout']} s (limits.drain_timeout), and nothing else was "
                 f"done to the server: {exc}. Make room for these pods elsewhere, mend them or delete them, and run "
                 f"again; or accept that they are lost with -e kiban_force={name}"
             ) from exc
-        except (KubeError, NotWritten) as exc:
+        except KubeError as exc:
             raise AnsibleActionFail(f"{name}: was not drained, and nothing else was done to the server: {exc}") from exc
 
     def _uncordon(self, kube: Kubectl, names: list[str]) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._bmc import BmcError, Options, connect
 from ..module_utils._bmc.boot import BootState
-from ..module_utils._files import NotWritten
+from ..plugin_utils._play import lease_errors
 from ..plugin_utils._readers.bmcs import bmc_options
 from ..plugin_utils._readers.hosts import SshAccess, ssh_command
-from ..plugin_utils._runs.leases import Leased, take_lease
+from ..plugin_utils._runs.leases import take_lease
 from ..plugin_utils._runs.power import Feed, PowerTimeout, power_slot
 
 _PAUSE = 1.0
@@ -54,9 +54,10 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return {**result, "changed": True, "seconds": 0.0}
         feed = feed_of(variables["kiban_site"], server)
-        try:
+        with lease_errors(server["name"]):
             # Of the run, not of this process, which ends with the task.
             take_lease(access.site_dir, server["name"], os.getppid())
+        try:
             watts = server["profile"].get("power_on_watts") or 0
             with power_slot(access.site_dir, feed, server["name"], watts, 10.0 * args["timeout"]):
                 began = time.monotonic()
@@ -67,10 +68,8 @@ class ActionModule(ActionBase):
                     # A connection that is kept open would go on waiting for a system that is gone.
                     self._connection.reset()
                 wait(access, server, args["system"], args["timeout"])
-        except (Leased, PowerTimeout) as exc:
+        except PowerTimeout as exc:
             raise AnsibleActionFail(f"{server['name']}: {exc}. Run again when that is over") from exc
-        except NotWritten as exc:
-            raise AnsibleActionFail(f"{server['name']}: {exc}") from exc
         except BmcError as exc:
             raise AnsibleActionFail(f"{server['name']}: {exc}", result={"failure": exc.as_dict()}) from exc
         return {**result, "changed": True, "seconds": round(time.monotonic() - began, 1)}

@@ -9,17 +9,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleFilterError
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._files import NotWritten, write_whole
 
+from ._runs.leases import Leased
 from ._site.load import load_site, load_text
 from ._site.model import Site, SiteError
 
-__all__ = ["site_of_input", "site_of_play", "write_result"]
+__all__ = ["lease_errors", "site_of_input", "site_of_play", "write_result"]
 
 
 def site_of_play(task_vars: Mapping[str, Any]) -> tuple[Site, list[str]]:
@@ -42,6 +44,17 @@ def site_of_input(data: Mapping[str, Any] | str) -> Site:
         return load_text(data) if isinstance(data, str) else load_site(data)
     except SiteError as exc:
         raise AnsibleFilterError(f"not a site model: {exc}") from exc
+
+
+@contextmanager
+def lease_errors(name: str) -> Iterator[None]:
+    """What keeps a run from holding this server ends the task, with what to do."""
+    try:
+        yield
+    except Leased as exc:
+        raise AnsibleActionFail(f"{name}: {exc}. Run again when that is over") from exc
+    except OSError as exc:
+        raise AnsibleActionFail(f"{name}: {exc}") from exc
 
 
 def write_result(path: str, content: Mapping[str, Any]) -> None:

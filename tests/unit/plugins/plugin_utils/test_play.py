@@ -1,0 +1,27 @@
+# Copyright: Contributors to the kiban.baremetal project
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._play import lease_errors
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._runs.leases import asking, take_lease
+
+
+def test_a_server_that_another_run_holds_ends_the_task(tmp_path: Path) -> None:
+    take_lease(str(tmp_path), "node1", os.getpid())
+    said = rf"^node1: another run works on it \(process {os.getpid()} on .*\)\. Run again when that is over"
+    with pytest.raises(AnsibleActionFail, match=said), lease_errors("node1"):
+        take_lease(str(tmp_path), "node1", os.getppid())
+
+
+def test_a_lease_that_cannot_be_written_ends_the_task_and_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "leases").write_text("a file where the directory must be")
+    for take in (lambda: asking(str(tmp_path)).__enter__(), lambda: take_lease(str(tmp_path), "node1", os.getpid())):
+        with pytest.raises(AnsibleActionFail, match=rf"^node1: .*{tmp_path}/leases"), lease_errors("node1"):
+            take()
