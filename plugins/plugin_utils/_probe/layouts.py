@@ -31,6 +31,7 @@ def layouts(disks: list[dict[str, Any]], read: Callable[[str], str]) -> dict[str
     mapped = {read(f"/sys/block/{node}/dm/name").strip(): node for node in nodes if node.startswith("dm-")}
     return {
         "disks": found,
+        "claims": {record["name"]: claim for record in disks if (claim := claim_of(record))},
         "arrays": [md_array(node, found, read) for node in nodes if os.path.exists(f"/sys/block/{node}/md/level")],
         "volumes": {name: int(read(f"/sys/block/{node}/size") or 0) * 512 for name, node in mapped.items()},
         "suspended": [name for name, node in mapped.items() if read(f"/sys/block/{node}/dm/suspended")[:1] == "1"],
@@ -53,6 +54,36 @@ def pool_record(path: str) -> dict[str, Any] | None:
     if "storage" not in record:
         return None
     return {"pool": record["storage"], "site": record.get("site"), "made": record.get("made"), **mates}
+
+
+def claim_of(record: dict[str, Any]) -> dict[str, Any] | None:
+    """What a disk was taken for besides pools, as disk_info tells it: its purpose, and its site where that is known."""
+    block = int(record["logical_block_bytes"])
+    try:
+        fd = os.open(record["path"], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head, raw = os.pread(fd, 2 * block + 16384, 0), os.pread(fd, 512, 512 * 1024)
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    for mark, purpose in ((b"KIBAN-IMAGE-WRITE ", "system"), (b"KIBAN-DISK-CLAIM ", "data")):
+        if head.startswith(mark):
+            return {"purpose": purpose, "site": after(head, mark).get("site")}
+    labels, site = gpt_labels(head, block), after(raw, b"KIBAN-RECORD ").get("site")
+    if "kiban-root" in labels:
+        return {"purpose": "system", "site": site}
+    return {"purpose": "data", "site": site} if labels == ["kiban-data"] else None
+
+
+def gpt_labels(head: bytes, block: int) -> list[str]:
+    """Of the partitions in a GUID partition table. UEFI 2.10, 5.3, has the header and its entries."""
+    if head[block : block + 8] != b"EFI PART":
+        return []
+    first, count, size = struct.unpack_from("<QII", head, block + 72)
+    raw = head[first * block :][: count * size] if size == 128 else b""
+    entries = [raw[at : at + 128] for at in range(0, len(raw), 128)]
+    return [entry[56:].decode("utf-16-le", "replace").partition("\0")[0] for entry in entries if any(entry[:16])]
 
 
 def after(raw: bytes, mark: bytes) -> dict[str, Any]:

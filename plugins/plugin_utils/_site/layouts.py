@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...module_utils import _block_paths, _disk_paths, _layout
+from .claims import claimed, claims_of, not_counted
 from .disks import matching
 from .model import BlockStorage, Pool, Target, Volume
 from .state import HostState
@@ -37,7 +38,7 @@ def pool_disks(pools: Sequence[Pool], site: str, host: HostState) -> set[str]:
     """Names of the disks that belong to a pool, or that a pool selects."""
     if not pools:
         return set()
-    found = {str(disk["name"]) for pool in pools for disk in _candidates(pool, host)}
+    found = {str(disk["name"]) for pool in pools for disk in (*_candidates(pool, host), *claimed(pool, host))}
     names = {pool.name for pool in pools}
     ours = ((host.layouts or {}).get("disks") or {}).items()
     return found | {name for name, record in ours if record["pool"] in names and record["site"] == site}
@@ -77,7 +78,8 @@ def _lost_paths(one: Target, found: Mapping[str, Sequence[str]]) -> Iterator[str
 
 def _candidates(pool: Pool, host: HostState) -> list[Mapping[str, Any]]:
     """Disks that the pool selects, without those of the system and of the storage driver."""
-    free = [disk for disk in host.disks if not disk.get("claimed") and "/" not in (disk.get("uses") or ())]
+    claims = claims_of(host)
+    free = [disk for disk in host.disks if disk["name"] not in claims and "/" not in (disk.get("uses") or ())]
     return matching(free, pool.select)
 
 
@@ -107,12 +109,14 @@ class _Differences:
             if disk["name"] not in records
         ]
 
+        self.claimed = not_counted(pool, host)
+
     def all(self) -> Iterator[Difference]:
         if not self.disks:
             there = f" of {', '.join(self.new)}" if self.new else ""
-            short = (
-                f"; {len(self.new)} of {self.pool.count} disks are there" if len(self.new) != self.pool.count else ""
-            )
+            short = ""
+            if len(self.new) != self.pool.count:
+                short = f"; {len(self.new)} of {self.pool.count} disks are there{self.claimed}"
             yield Difference(f"is not made; {_MENDS} makes it{there}{short}", not short)
             return
         last = "filesystem" if self.pool.filesystem else "group"
@@ -169,7 +173,7 @@ class _Differences:
         elif self.new:
             said.append(f"{_MENDS} takes in {', '.join(self.new)}")
         else:
-            said.append(f"put another disk in its place, then {_MENDS} takes it in")
+            said.append(f"put another disk in its place, then {_MENDS} takes it in{self.claimed}")
         return "; ".join(said)
 
     def _disk(self, part: str) -> str:

@@ -14,17 +14,19 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_read
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt, _layout_read
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_ceph import CONFIG
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph_units, in_child
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import thin
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import claim_of, thin
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import COMMAND, script
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.program import output
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running, routing
@@ -274,6 +276,39 @@ def test_a_running_network_that_is_not_as_its_files_say(tmp_path: Path, command:
     assert found == expected or (command == "ip link del bond0" and found[:2] == expected)
 
 
+@pytest.mark.parametrize("block", [512, 4096])
+@pytest.mark.parametrize(
+    ("labels", "mark", "claim"),
+    [
+        ([_disks.DATA_LABEL], b"", {"purpose": "data", "site": "tokyo"}),
+        (["boot", _disks.ROOT_LABEL], b"", {"purpose": "system", "site": "tokyo"}),
+        ([_layout_read.LABEL], b"", None),
+        ([_disks.DATA_LABEL, "other"], b"", None),
+        ([], _disks.CLAIM_MARK, {"purpose": "data", "site": "osaka"}),
+        ([], _disks.IMAGE_MARK, {"purpose": "system", "site": "osaka"}),
+        ([], b"", None),
+    ],
+)
+def test_disks_that_are_claimed_and_not_mounted(
+    tmp_path: Path, labels: list[str], mark: bytes, claim: dict[str, str] | None, block: int
+) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(MIB))
+    with open(path, "r+b") as file:
+        if labels:
+            table = _gpt.new_table(64 * MIB, block, labels[0], str(uuid.uuid4()), str(uuid.uuid4()))
+            more = [replace(table.partitions[0], number=number + 1, label=name) for number, name in enumerate(labels)]
+            offset, data = replace(table, partitions=tuple(more)).layout().primary
+            file.seek(offset)
+            file.write(data)
+            file.seek(_disks.RECORD_OFFSET)
+            file.write(_disks.record_bytes(_disks.RECORD_MARK, {"site": "tokyo"}))
+        if mark:
+            file.seek(0)
+            file.write(_disks.record_bytes(mark, {"site": "osaka"}))
+    assert claim_of({"path": str(path), "logical_block_bytes": block}) == claim
+
+
 RECORD = {"site": "lab", "storage": "fast", "disk": "x", "id": "y", "made": ["array", "group"], "serial_number": "A"}
 
 
@@ -314,6 +349,7 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
     changes = (("/proc/self", f"{rack.root}/proc/self"), ('"/dev/', f'"{rack.root}/dev/'))
     answer = probe(rack, *changes, layouts=True)["layouts"]
     assert answer == {
+        "claims": {},
         "disks": {"sda": {"pool": "fast", "site": "lab", "made": ["array", "group"], "mates": ["A", "GONE"]}},
         "arrays": [
             {

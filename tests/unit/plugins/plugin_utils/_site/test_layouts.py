@@ -270,6 +270,20 @@ def test_thin_pools_that_are_nearly_full(fill: list[Any], words: list[str]) -> N
     assert len(found) == len(words) and all(word in message for word, message in zip(words, found, strict=True))
 
 
+def test_a_disk_with_a_claim_takes_no_lost_disks_place() -> None:
+    here = made(POOLS["mirror"])
+    pulled_and_replaced(here)
+    state = seen(here)
+    assert state.layouts
+    layouts = {**state.layouts, "claims": {"d": {"purpose": "system", "site": None}}}
+    [message] = said(POOLS["mirror"], replace(state, layouts=layouts))
+    assert message.endswith(
+        "put another disk in its place, then the playbook storage takes it in; not counted, since claimed already: "
+        "d (serial d) for a system"
+    )
+    assert pool_disks([POOLS["mirror"]], "lab", replace(state, layouts=layouts)) == {"b", "d"}
+
+
 def test_what_a_killed_run_left_suspended() -> None:
     state = seen(made(POOLS["mirror"]))
     assert state.layouts

@@ -23,9 +23,18 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import
     NodeState,
     SiteState,
 )
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import select_pools
 
 INVENTORIES = Path(__file__).parents[5] / "inventories"
-LAYOUTS: dict[str, Any] = {"disks": {}, "arrays": [], "volumes": {}, "suspended": [], "thin": {}, "mounts": {}}
+LAYOUTS: dict[str, Any] = {
+    "disks": {},
+    "claims": {},
+    "arrays": [],
+    "volumes": {},
+    "suspended": [],
+    "thin": {},
+    "mounts": {},
+}
 MADE = {"pool": "fast", "site": "lab-storage", "made": ["partition", "group"], "mates": []}
 
 
@@ -63,6 +72,24 @@ def plan_for(name: str, host: HostState, inventory: str = "lab-storage", bmc: st
 
 def pools(plan: Plan) -> list[str]:
     return [change.before for change in plan.changes if change.stage == "pools"]
+
+
+def test_a_disk_with_a_claim_is_neither_offered_by_the_plan_nor_taken_by_the_playbook() -> None:
+    """As another site, or a profile before, left it: nothing of it is mounted."""
+    claim = {"purpose": "data", "site": "tokyo"}
+    host = server("node1", {"claims": {"sdb": claim}})
+    plan = plan_for("node1", host)
+    assert pools(plan) == []
+    told = [notice.message for notice in plan.notices if "sdb" in notice.message]
+    assert told == [
+        "pool fast: is not made; the playbook storage makes it; 0 of 1 disks are there; not counted, since claimed "
+        "already: sdb (serial DATA-NODE1-2) for volumes of the site tokyo"
+    ]
+    site = yaml.safe_load((INVENTORIES / "lab-storage/site.yml").read_text())
+    storage = site["profiles"][next(iter(site["profiles"]))]["storage"]
+    records = [{**one, "kiban": claim if one["name"] == "sdb" else {"purpose": "data"}} for one in host.disks]
+    [refusal] = select_pools(records, storage)["problems"]
+    assert "0 disks match" in refusal and "Not counted, since they are claimed: sdb serial DATA-NODE1-2" in refusal
 
 
 def test_a_pool_of_a_driver_that_is_not_made_is_a_change_and_no_notice() -> None:
