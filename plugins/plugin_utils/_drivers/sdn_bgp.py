@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from .._fabric.derive import ipv6, routed_to_servers, whole_pools
 from .._fabric.host import frr_config
 from .._fabric.overlay import BRIDGE, PORT, VNI, VXLAN, host_address, pod_mtu, router_mac
+from .._probe.routing import FRR_CONF
 from .._site import balancer
 from .._site.ipam import address6
 from .._site.model import Bond, Network, Server, Site
@@ -118,7 +119,7 @@ def router_files(site: Site, server: Server) -> dict[str, str]:
         return {}
     files = {
         "/etc/frr/daemons": f"bgpd=yes\nbfdd=yes\nvtysh_enable=yes\n{_PATIENT}",
-        "/etc/frr/frr.conf": f"frr defaults traditional\nservice integrated-vtysh-config\n{frr_config(site, server)}",
+        FRR_CONF: f"frr defaults traditional\nservice integrated-vtysh-config\n{frr_config(site, server)}",
     }
     if routed:
         # Flows use all links; what comes back may come by another one.

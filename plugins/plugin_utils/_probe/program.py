@@ -29,7 +29,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_paths import
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import routing
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import FRR_CONF, routing
 
 try:
     from _sha2 import sha256  # type: ignore[import-not-found]  # hashlib loads OpenSSL
@@ -39,7 +39,6 @@ except ImportError:  # before Python 3.12
 PATHS: list[str] = []
 LAYOUTS = False
 CEPH_CONF = "/etc/ceph/ceph.conf"
-FRR = "/etc/frr/frr.conf"
 LOCAL = "/var/lib/kiban/local/"
 UNITS = (
     "containerd.service",
@@ -369,7 +368,7 @@ def main() -> None:
         **services,
         "ceph": ceph(node, services["units"]) if with_ceph else None,
         "network": [] if in_ramdisk else network(),
-        "routing": routing(read(FRR), output) if FRR in PATHS and not in_ramdisk else [],
+        "routing": routing(read(FRR_CONF), output) if FRR_CONF in PATHS and not in_ramdisk else [],
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))
     sys.stdout.write("\n")

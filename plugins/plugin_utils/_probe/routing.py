@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+FRR_CONF = "/etc/frr/frr.conf"
+
 
 def routing(text: str, output: Callable[[list[str]], str]) -> list[str]:
     """What is in FRR's file and not in what its daemons run with; of more than three lines the first three."""

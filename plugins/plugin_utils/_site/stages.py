@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from .._drivers import sds_ceph, sds_nfs
+from .._probe.routing import FRR_CONF
 from .changes import Change, Finding, View
 from .disks import matching
 from .kubelet import differing_fields
@@ -45,8 +46,6 @@ INSTALL = "os"
 """A server's way to its booted system, see C(plan.py)."""
 
 _NFS = "nfs-server.service"
-
-_FRR = "/etc/frr/frr.conf"
 
 SERVICES = "services"
 """What the site brings into the cluster itself, see C(plan.py). It is of no server, so its group stays empty."""
@@ -79,7 +78,7 @@ def _services(view: View) -> list[tuple[str, str]]:
     needed = ["containerd.service", "systemd-networkd.service"]
     needed += ["kubelet.service"] if view.host.kubelet_configured else []
     needed += ["systemd-timesyncd.service"] if view.site.ntp else []
-    needed += ["frr.service"] if _FRR in view.intent.files.get(view.server.name, {}) else []
+    needed += ["frr.service"] if FRR_CONF in view.intent.files.get(view.server.name, {}) else []
     return [(unit, view.host.units[unit]) for unit in needed if unit in view.host.units]
 
 
