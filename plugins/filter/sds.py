@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils._filters import image_references
+
 try:
     from ..plugin_utils._drivers import sds_ceph, sds_drivers
     from ..plugin_utils._play import site_of_input
@@ -37,13 +39,8 @@ def sds_manifests(
     default_class: bool = True,
 ) -> list[dict[str, Any]]:
     site = _site(data, driver)
-    images = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
-    if sds_drivers.PROVISIONER not in images:
-        raise AnsibleFilterError(
-            f"the bundle has no image {sds_drivers.PROVISIONER}: make bundle and node image again with the inventory "
-            "of this site"
-        )
-    return sds_drivers.PROVISIONED[driver](site, images[sds_drivers.PROVISIONER], pull_policy, default_class)
+    image = image_references(manifest, [sds_drivers.PROVISIONER])[sds_drivers.PROVISIONER]
+    return sds_drivers.PROVISIONED[driver](site, image, pull_policy, default_class)
 
 
 def sds_ceph_server(data: Mapping[str, Any] | str, server: str) -> dict[str, Any]:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+from ..plugin_utils._filters import image_references
 
 try:
     from ..plugin_utils._drivers import cluster, traefik
@@ -64,25 +66,16 @@ def server_files(data: Mapping[str, Any] | str, name: str, authorized_key: str) 
 
 def image_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The tags of the bundle's images that kubeadm would choose by itself, and perhaps differently."""
-    return {name: reference.rsplit(":", 1)[1] for name, reference in _references(manifest, _TAGGED).items()}
-
-
-def _references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    """By what names nodes know images of the bundle."""
-    known = {entry["name"]: entry["reference"] for entry in manifest["artifacts"] if entry["kind"] == "image"}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise AnsibleFilterError(
-            f"the bundle has no image {', '.join(missing)}: make it again with kiban.baremetal.bundle"
-        )
-    return {name: known[name] for name in names}
+    return {name: reference.rsplit(":", 1)[1] for name, reference in image_references(manifest, _TAGGED).items()}
 
 
 def cluster_manifests(
     data: Mapping[str, Any] | str, manifest: Mapping[str, Any], definitions: str = ""
 ) -> list[dict[str, Any]]:
     site = _site(data)
-    return cluster.manifests(site, _references(manifest, cluster.images_of(site)), traefik.definitions(definitions))
+    return cluster.manifests(
+        site, image_references(manifest, cluster.images_of(site)), traefik.definitions(definitions)
+    )
 
 
 def unwanted_manifests(data: Mapping[str, Any] | str) -> list[dict[str, Any]]:
