@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils._filters import check_libraries
+
 try:
     from ..plugin_utils._fabric.cables import cables, of_switch
     from ..plugin_utils._fabric.cabling import Heard, check_cabling
@@ -26,8 +28,7 @@ else:
 
 
 def _site(data: Mapping[str, Any] | str) -> Site:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     return site_of_input(data)
 
 

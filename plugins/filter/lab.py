@@ -10,12 +10,20 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._lab.layout import LayoutError, layout
-from ..plugin_utils._site.load import load_site
-from ..plugin_utils._site.model import SiteError
+from ..plugin_utils._filters import check_libraries
+
+try:
+    from ..plugin_utils._lab.layout import LayoutError, layout
+    from ..plugin_utils._site.load import load_site
+    from ..plugin_utils._site.model import SiteError
+except ImportError as error:
+    IMPORT_ERROR: ImportError | None = error
+else:
+    IMPORT_ERROR = None
 
 
 def lab_layout(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    check_libraries(IMPORT_ERROR)
     try:
         return layout(load_site(data), settings)
     except (SiteError, LayoutError) as exc:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._filters import image_references
+from ..plugin_utils._filters import check_libraries, image_references
 
 try:
     from ..plugin_utils._drivers import sds_ceph, sds_drivers
@@ -23,8 +23,7 @@ else:
 
 
 def _site(data: Mapping[str, Any] | str, driver: str) -> Site:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     site = site_of_input(data)
     if driver not in {sds.driver for sds in site.cluster.sds}:
         raise AnsibleFilterError(f"the site does not use the storage driver {driver}: see cluster.sds in its file")

@@ -8,9 +8,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils._filters import check_libraries
+
 try:
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import disks
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.expressions import ExpressionError
+    from ..plugin_utils._site import disks
+    from ..plugin_utils._site.expressions import ExpressionError
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
@@ -24,10 +26,7 @@ def select_disks(
     purpose: str,
     exclude: Iterable[str] = (),
 ) -> dict[str, list[Any]]:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(
-            f"select_disks needs a Python library that is missing: {IMPORT_ERROR}"
-        ) from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     try:
         return disks.select_disks(records, selector, purpose=purpose, wipe=wipe, exclude=exclude)
     except ExpressionError as error:
@@ -37,10 +36,7 @@ def select_disks(
 
 
 def match_drives(records: Sequence[Mapping[str, Any]], drives: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(
-            f"match_drives needs a Python library that is missing: {IMPORT_ERROR}"
-        ) from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     try:
         return disks.match_drives(records, drives)
     except (TypeError, AttributeError) as error:

@@ -8,8 +8,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils._filters import check_libraries
+
 try:
-    from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import storage as _storage
+    from ..plugin_utils._site import storage as _storage
 except ImportError as error:
     IMPORT_ERROR: ImportError | None = error
 else:
@@ -17,10 +19,7 @@ else:
 
 
 def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(
-            f"select_pools needs a Python library that is missing: {IMPORT_ERROR}"
-        ) from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     try:
         return _storage.select_pools(records, storage)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -30,10 +29,7 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
 def block_targets(
     remote: Mapping[str, Any] | None, secrets: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[dict[str, Any]]]:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(
-            f"block_targets needs a Python library that is missing: {IMPORT_ERROR}"
-        ) from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     try:
         return _storage.block_targets(remote, secrets)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

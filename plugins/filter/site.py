@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._filters import image_references
+from ..plugin_utils._filters import check_libraries, image_references
 
 try:
     from ..plugin_utils._drivers import cluster, traefik
@@ -27,8 +27,7 @@ else:
 
 
 def _site(data: Mapping[str, Any] | str) -> Site:
-    if IMPORT_ERROR is not None:
-        raise AnsibleFilterError(f"a Python library is missing: {IMPORT_ERROR}") from IMPORT_ERROR
+    check_libraries(IMPORT_ERROR)
     return site_of_input(data)
 
 

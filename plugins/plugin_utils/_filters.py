@@ -13,7 +13,13 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-__all__ = ["image_references"]
+__all__ = ["check_libraries", "image_references"]
+
+
+def check_libraries(error: ImportError | None) -> None:
+    """Says which library is missing: of a file that cannot be imported Ansible says that it has no such filter."""
+    if error is not None:
+        raise AnsibleFilterError(f"a Python library is missing: {error}") from error
 
 
 def image_references(manifest: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import pytest
 from ansible.errors import AnsibleFilterError
 
@@ -21,3 +24,22 @@ def test_an_image_that_the_bundle_lacks_is_named() -> None:
         AnsibleFilterError, match="has no image traefik, volume-provisioner: make bundle and node image"
     ):
         image_references(manifest, ["traefik", "coredns", "volume-provisioner"])
+
+
+FILTERS: dict[str, tuple[Any, ...]] = {
+    "fabric": ("switch_config", {}, "tor"),
+    "lab": ("lab_layout", {}, {}),
+    "sds": ("sds_manifests", {}, "nfs", {}),
+    "select_disks": ("select_disks", [], {}, [], "data"),
+    "select_pools": ("select_pools", [], {}),
+    "site": ("sdn_capabilities", {}),
+}
+
+
+@pytest.mark.parametrize("file", sorted(FILTERS))
+def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    module = importlib.import_module(f"ansible_collections.kiban.baremetal.plugins.filter.{file}")
+    monkeypatch.setattr(module, "IMPORT_ERROR", ImportError("No module named 'netaddr'"))
+    name, *arguments = FILTERS[file]
+    with pytest.raises(AnsibleFilterError, match="a Python library is missing: No module named 'netaddr'"):
+        module.FilterModule().filters()[name](*arguments)
