@@ -4,7 +4,7 @@
 
 # Private to the kiban.baremetal collection: may change in any release without notice.
 # A part of the probe that goes to servers whose profile has pools: Python 3.9, standard library. It starts no process,
-# and reads nothing from a disk that may not answer, but for the records of our own.
+# and reads nothing from a disk that may not answer, but for its partition table and the records of our own.
 
 from __future__ import annotations
 
