@@ -17,9 +17,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..plugin_utils._drivers import cluster, sds_ceph, traefik
+from ..plugin_utils._fabric.wiring import wiring
 from ..plugin_utils._play import site_of_play, write_result
 from ..plugin_utils._probe.program import LOCAL
-from ..plugin_utils._readers.bmcs import asked_of_bmcs, bmc_options, read_bmcs
+from ..plugin_utils._readers.bmcs import asked_of_bmcs, bmc_options, read_bmcs, read_ports
 from ..plugin_utils._readers.cluster import read_cluster, read_objects, with_pods
 from ..plugin_utils._readers.hosts import SshAccess, read_hosts
 from ..plugin_utils._readers.strangers import elsewhere, find_bmcs
@@ -27,7 +28,7 @@ from ..plugin_utils._runs.leases import read_leases
 from ..plugin_utils._site.changes import Intent
 from ..plugin_utils._site.kubelet import kubelet_config
 from ..plugin_utils._site.model import Site
-from ..plugin_utils._site.plan import Plan, asks, make_plan, unfinished
+from ..plugin_utils._site.plan import Plan, asks, installs, make_plan, unfinished
 from ..plugin_utils._site.render import digests, node_files
 from ..plugin_utils._site.state import SiteState, SwitchState
 from ..plugin_utils._site.todo import todo_hosts, todo_nodes, wave_before
@@ -64,6 +65,7 @@ class ActionModule(ActionBase):
 
         def look(names: Collection[str]) -> tuple[Plan, SiteState]:
             state = _read(site, intent, args, {name: hostvars[name] for name in names})
+            state = _with_cables(site, intent, args["force"], hostvars, state)
             state = _read_more(site, intent, args, state)
             return make_plan(site, intent, state, args["force"]), state
 
@@ -208,6 +210,18 @@ def _read(site: Site, intent: Intent, args: Mapping[str, Any], hostvars: Mapping
             strangers=strangers.result(),
             switches={name: SwitchState.from_result(found) for name, found in args["switches"].items()},
         )
+
+
+def _with_cables(
+    site: Site, intent: Intent, force: Collection[str], hostvars: Mapping[str, Mapping[str, Any]], state: SiteState
+) -> SiteState:
+    """What is heard of cables. Only BMCs whose server would be installed are asked."""
+    names = installs(site, intent, state)
+    neighbors = {name: switch.neighbors for name, switch in state.switches.items()}
+    if not names and not any(neighbors.values()):
+        return state
+    ports = read_ports({name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in names})
+    return replace(state, wiring=wiring(site, ports, neighbors, force))
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Where Open vSwitch and FRR are on a switch."""
+    """Where Open vSwitch, FRR and lldpd are on a switch."""
 
     DOCUMENTATION = r"""
 options:
@@ -22,6 +22,10 @@ options:
     description: Directory of the sockets of FRR's daemons.
     type: path
     default: /run/frr
+  lldp_socket:
+    description: UNIX socket of C(lldpd).
+    type: path
+    default: /run/lldpd.socket
   state_dir:
     description:
       - Directory for what takes an unconfirmed change back. It has to be empty after a reboot, since FRR starts with

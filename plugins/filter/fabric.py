@@ -63,7 +63,7 @@ def cabling_faults(
     silent = {*silent, *(name for name in devices if heard.get(name) is None)}
     known = {mac: (end[0], end[1]) for mac, end in (macs or {}).items()}
     faults = check_cabling(site, ears, silent, known)
-    return [{**asdict(fault), "servers": list(fault.servers)} for fault in faults]
+    return [{**asdict(fault), "servers": list(fault.servers), "switches": list(fault.switches)} for fault in faults]
 
 
 def lost_sessions(after: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

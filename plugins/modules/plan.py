@@ -49,7 +49,8 @@ options:
     type: path
   force:
     description:
-      - Servers that may be disrupted although the decision about disruptions refuses it.
+      - Servers that may be disrupted although the decision about disruptions refuses it, and installed although a cable
+        of theirs is not where the model has it.
       - The plan then has a notice that says what is accepted.
     type: list
     elements: str
@@ -76,7 +77,8 @@ options:
   switches:
     description:
       - Results of M(kiban.baremetal.switch_config) in check mode, by the name of the switch.
-      - What differs is told. A result that failed, or that is none, says that the switch can't be read.
+      - What differs is told, and what they hear by LLDP is compared with the model's cables. A result that failed, or
+        that is none, says that the switch can't be read.
     type: dict
     default: {}
 """

@@ -102,6 +102,11 @@ foreign:
   type: list
   elements: str
   sample: ["interface lo / ipv6 address 2001:db8::1/128"]
+neighbors:
+  description: What LLDP hears, as RV(kiban.baremetal.switch_info#module:neighbors); none where C(lldpd) does not run.
+  returned: when O(state=present), in check mode
+  type: list
+  elements: dict
 pending:
   description: Whether a change waits for its confirmation.
   returned: success
@@ -114,6 +119,7 @@ import shlex
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._commit import Commit
+from ansible_collections.kiban.baremetal.plugins.module_utils._lldp import neighbors_of
 from ansible_collections.kiban.baremetal.plugins.module_utils._switch_lines import (
     FRR,
     OVS,
@@ -242,6 +248,9 @@ def present(module: AnsibleModule, switch: Switch, commit: Commit) -> dict:
         if missed:
             commit.revert()
             raise SwitchError("the change was taken back, because the switch did not take it: " + "; ".join(missed))
+    if module.check_mode:
+        # Whoever asks what differs asks about the cables too, and is here already.
+        result["neighbors"] = neighbors_of(module.params["lldp_socket"], module.run_command)
     return {**result, "pending": commit.pending}
 
 
@@ -282,6 +291,7 @@ def main() -> None:
             "frr_run_dir": {"type": "path", "default": "/run/frr"},
             "frr_config": {"type": "path", "default": "/etc/frr/frr.conf"},
             "state_dir": {"type": "path", "default": "/run/kiban-switch"},
+            "lldp_socket": {"type": "path", "default": "/run/lldpd.socket"},
         },
         supports_check_mode=True,
     )

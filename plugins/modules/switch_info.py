@@ -20,11 +20,6 @@ attributes:
     support: full
   diff_mode:
     support: N/A
-options:
-  lldp_socket:
-    description: UNIX socket of C(lldpd).
-    type: path
-    default: /run/lldpd.socket
 seealso:
   - module: kiban.baremetal.switch_config
 author:

@@ -245,6 +245,13 @@ class Simulator:
     def remove(self, uri: str) -> None:
         self._safely(lambda: self.bmc.tree.remove(uri))
 
+    def hear(self, neighbours: Mapping[int, tuple[str, str] | None]) -> None:
+        """Have network ports of the server, counted from 0, hear by LLDP the port of a switch, or nothing."""
+        uris = self.find("Port")
+        for place, found in neighbours.items():
+            heard = found and {"ChassisId": "02:00:00:00:FE:00", "PortId": found[1], "SystemName": found[0]}
+            self.edit(uris[place], lambda body, heard=heard: body["Ethernet"].update(LLDPReceive=heard or {}))
+
     @property
     def system(self) -> Json:
         return self.get(self.bmc.power.system)

@@ -30,6 +30,8 @@ class Heard:
     other_port: str | None
     mac: str | None = None
     """Hardware address of the neighbour's port, which says who it is where it has no name."""
+    modelled: bool = True
+    """Whether `port` is called as in the model. A BMC has names of its own for the ports of its server."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Fault:
     servers: tuple[str, ...]
     """Servers that must not be installed before it is mended."""
     message: str
+    switches: tuple[str, ...] = ()
+    """Switches that it is at."""
 
 
 def check_cabling(
@@ -69,6 +73,7 @@ class _Check:
         self.units |= {server.name: (server.rack, server.unit) for server in site.servers}
         self.found: dict[End, set[End]] = {}
         self.strangers: list[tuple[End, str]] = []
+        self.unplaced = {End(one.device, one.port) for one in heard if not one.modelled}
         for one in heard:
             self._hear(one)
 
@@ -182,6 +187,7 @@ class _Check:
             f"{self._name(end)} belongs to {self._name(wanted)}" if wanted else f"{self._name(end)} should be empty"
             for end in (a, b)
             for wanted in [self.partner.get(end)]
+            if end not in self.unplaced
         ]
         touched = [end for one in (a, b) for end in (one, self.partner.get(one)) if end]
         return self._fault("wrong", touched, f"a cable joins {self._name(a)} and {self._name(b)}; {'; '.join(should)}")
@@ -202,8 +208,11 @@ class _Check:
         return found
 
     def _fault(self, kind: str, ends: Iterable[End], message: str) -> Fault:
-        servers = sorted({end.device for end in ends if end.device in self.servers}, key=natural)
-        return Fault(kind, tuple(servers), message)
+        devices = sorted({end.device for end in ends}, key=natural)
+        servers, switches = (
+            tuple(name for name in devices if name in group) for group in (self.servers, self.switches)
+        )
+        return Fault(kind, servers, message, switches)
 
     def _name(self, end: End) -> str:
         """C(node1 (a01 unit 2) eno1)."""

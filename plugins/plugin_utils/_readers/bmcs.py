@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import
 from .._site.model import RaidVolume, Site
 from .._site.state import Bios, BmcState, Raid
 
-__all__ = ["Asked", "asked_of_bmcs", "bmc_options", "bmc_target", "read_bmcs"]
+__all__ = ["Asked", "asked_of_bmcs", "bmc_options", "bmc_target", "read_bmcs", "read_ports"]
 
 
 def bmc_target(server: Mapping[str, Any], hostvars: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +79,12 @@ def read_bmcs(options: Mapping[str, Options], more: Mapping[str, Asked] | None =
         kinds.setdefault((more or {}).get(name, Asked()), {})[name] = one
     found = {name: one for asked, some in kinds.items() for name, one in scan(some, partial(_read, asked)).items()}
     return {name: BmcState(error=str(one.error)) if one.value is None else one.value for name, one in found.items()}
+
+
+def read_ports(options: Mapping[str, Options]) -> dict[str, Sequence[Mapping[str, Any]] | str]:
+    """The network ports of servers and what they hear by LLDP, or why they can't be read."""
+    found = scan(options, lambda bmc: bmc.hardware(["ports", "lldp"])["ports"])
+    return {name: str(one.error) if one.error else one.value or () for name, one in found.items()}
 
 
 def _read(asked: Asked, bmc: Bmc) -> BmcState:

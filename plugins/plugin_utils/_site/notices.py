@@ -21,7 +21,7 @@ from .ipam import address6
 from .model import Site
 from .objects import image_of, key_of
 from .stages import node_taints, serves
-from .state import BmcState, HostState, SiteState, SwitchState
+from .state import BmcState, HostState, SiteState, SwitchState, Wiring
 
 __all__ = ["another_servers_bmc", "kube_proxy", "notices", "switches", "unknown_bmcs", "unknown_nodes"]
 
@@ -60,7 +60,11 @@ def unknown_bmcs(state: SiteState) -> list[Notice]:
 
 def switches(state: SiteState) -> list[Notice]:
     """Only told: the playbook fabric changes switches, one at a time and with a way back."""
-    return [Notice(name, message) for name, switch in state.switches.items() for message in _switch(switch)]
+    return [
+        Notice(name, message)
+        for name, switch in state.switches.items()
+        for message in (*_switch(switch), *state.wiring.get(name, Wiring()).told)
+    ]
 
 
 def _switch(switch: SwitchState) -> Iterator[str]:

@@ -22,9 +22,9 @@ from .objects import differences
 from .service import depended_on, service_of
 from .show import lines, summary
 from .stages import DRAIN, INSTALL, SERVICES, STAGES, later_stages
-from .state import BmcState, HostState, SiteState
+from .state import BmcState, HostState, SiteState, Wiring
 
-__all__ = ["Plan", "asks", "make_plan", "unfinished"]
+__all__ = ["Plan", "asks", "installs", "make_plan", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,21 @@ def asks(site: Site, intent: Intent, state: SiteState) -> list[tuple[str, str]]:
             level = max(levels, key=DISRUPTIONS.index)
             found.append((server.name, level if depended_on(server, state) else "none"))
     return found
+
+
+def installs(site: Site, intent: Intent, state: SiteState) -> list[str]:
+    """Servers with cables that a run would install, in the order of the model."""
+    return [
+        server.name
+        for server in site.servers
+        if {*server.cables} - {"bmc"}
+        and (host := state.hosts.get(server.name)) is not None
+        and (host.where != "node" or server.reinstall)
+        and any(
+            isinstance(one, Change) and one.stage == INSTALL and one.disruption == "data"
+            for one in _server(site, server, intent, state)
+        )
+    ]
 
 
 def make_plan(site: Site, intent: Intent, state: SiteState, force: Collection[str] = ()) -> Plan:
@@ -211,7 +226,13 @@ def _server(site: Site, server: Server, intent: Intent, state: SiteState) -> Ite
 
 
 def _install(view: View, bmc: BmcState, action: str, before: str) -> Iterator[Finding]:
-    if view.host.where != "node":  # which tells all its notices
+    cables = [*_cables(view, installs=True)]
+    yield from cables
+    if any(isinstance(one, Problem) for one in cables):
+        return
+    if view.host.where == "node":
+        yield from _drain(view)
+    else:  # A running one tells all its notices.
         yield from (Notice(view.server.name, message) for message in hardware_notices(view, bmc, installs=True))
     first = [*bios(view, bmc, restart=False), *volumes(view, bmc)]
     yield from first
@@ -231,15 +252,28 @@ def _running(view: View, bmc: BmcState) -> Iterator[Finding]:
     yield from notices(view, bmc, again)
     if again:
         word = (host.installed or {}).get("reinstall")
-        yield from _drain(view)
         yield from _install(view, bmc, "ramdisk", f"installed with reinstall word '{word or ''}'")
     else:
+        yield from _cables(view, installs=False)
         if not unusable:
             first = [*bios(view, bmc, restart=True)]
             if any(change.disruption != "none" for change in first):
                 yield from _drain(view)
             yield from first
         yield from later_stages(view)
+
+
+def _cables(view: View, installs: bool) -> Iterator[Finding]:
+    """What is heard of the server's cables. One that is wrong stops it before it is installed, and only then."""
+    wiring = view.state.wiring.get(view.server.name, Wiring())
+    if wiring.wrong and installs:
+        yield Problem(
+            view.server.name,
+            f"is not installed: {'; '.join(wiring.wrong)}. Mend that and run again, or accept it with "
+            f"-e kiban_force={view.server.name}",
+        )
+    for message in (*(() if installs else wiring.wrong), *wiring.told):
+        yield Notice(view.server.name, message)
 
 
 def _drain(view: View) -> Iterator[Change]:

@@ -25,6 +25,7 @@ __all__ = [
     "Raid",
     "SiteState",
     "SwitchState",
+    "Wiring",
 ]
 
 
@@ -215,13 +216,26 @@ class SwitchState:
     foreign: tuple[str, ...] = ()
     """What the model does not know."""
     error: str | None = None
+    neighbors: tuple[Mapping[str, Any], ...] = ()
+    """What it hears by LLDP; empty also where it was not asked."""
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> SwitchState:
         """Of a result of the module switch_config in check mode."""
         if result.get("failed") or result.get("unreachable") or "add" not in result:
             return cls(error=str(result.get("msg") or "it was not read").strip().splitlines()[0])
-        return cls(add=tuple(result["add"]), remove=tuple(result["remove"]), foreign=tuple(result["foreign"]))
+        add, remove, foreign = (tuple(result[name]) for name in ("add", "remove", "foreign"))
+        return cls(add, remove, foreign, neighbors=tuple(result.get("neighbors") or ()))
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What BMCs and switches hear of the cables of a server or switch, in words."""
+
+    wrong: tuple[str, ...] = ()
+    """Cables that are not where the model has them. A server is not installed before they are mended."""
+    told: tuple[str, ...] = ()
+    """What could not be compared."""
 
 
 @dataclass(frozen=True)
@@ -239,3 +253,5 @@ class SiteState:
     """Addresses of BMCs that are of no server of the model, each with what the BMC says it is."""
     switches: Mapping[str, SwitchState] = field(default_factory=dict)
     """Those that were compared with their intent."""
+    wiring: Mapping[str, Wiring] = field(default_factory=dict)
+    """By server or switch, of whose cables there is something to say."""

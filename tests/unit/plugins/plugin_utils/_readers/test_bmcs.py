@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc import Options, connect
 from ansible_collections.kiban.baremetal.plugins.module_utils._bmc.volume import Volume
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.bmcs import Asked, read_bmcs
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.bmcs import Asked, read_bmcs, read_ports
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import RaidVolume
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import Raid
 from ansible_collections.kiban.baremetal.tests.simulator import Simulator
@@ -63,3 +63,15 @@ def test_volumes_of_the_profile_are_told_from_others(simulator: Callable[..., Si
     assert told is not None and not told.missing and "in use" in told.wrong["other"]
     assert {*told.foreign} == {*before.foreign, "system"}
     assert read_bmcs({"one": options})["one"].raid is None
+
+
+def test_ports_are_read_with_what_they_hear(simulator: Callable[..., Simulator]) -> None:
+    one = simulator(tree="synthetic")
+    one.hear({0: ("tor1", "swp1"), 1: None})
+    found = read_ports({"one": Options(**one.options)})["one"]
+    assert not isinstance(found, str)
+    heard = [port["lldp"] and (port["lldp"]["system_name"], port["lldp"]["port_id"]) for port in found]
+    assert heard == [("tor1", "swp1"), None, None, None]
+    assert len(one.sent("GET")) <= 6
+    refused = read_ports({"one": Options(**{**one.options, "password": "wrong"})})["one"]
+    assert isinstance(refused, str) and "password" in refused

@@ -33,6 +33,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import
     Raid,
     SiteState,
     SwitchState,
+    Wiring,
 )
 
 MEDIA = "http://192.0.2.2:8080/token/"
@@ -865,3 +866,26 @@ def test_volumes_of_others_are_told_and_kept() -> None:
             "its controller has volumes that the profile does not know: old. Kept",
         ]
         assert all(change.stage != "hardware" for change in plan.changes)
+
+
+@pytest.mark.parametrize(
+    ("host", "bmc", "word", "installs"),
+    [
+        (SILENT, OFF, None, True),
+        (RAMDISK, ON, None, True),
+        (SILENT, replace(ON, media=(f"{MEDIA}node1.iso",)), None, True),
+        (running(), ON, "new", True),
+        (running(), ON, None, False),
+    ],
+)
+def test_a_wrong_cable_keeps_a_server_from_being_installed_only(
+    host: HostState, bmc: BmcState, word: str | None, installs: bool
+) -> None:
+    cluster = CLUSTER if host.where == "node" else replace(CLUSTER, nodes={"cp1": NODES["cp1"]})
+    state = SiteState({"node1": bmc}, {"node1": host}, cluster)
+    of = site(reinstall=word)
+    assert bool(make_plan(of, INTENT, state).changes) == installs
+    plan = make_plan(of, INTENT, replace(state, wiring={"node1": Wiring(("a cable joins x",), ("hears y",))}))
+    assert [one.message for one in plan.notices] == (["hears y"] if installs else ["a cable joins x", "hears y"])
+    assert [one.message.partition(". ")[0] for one in plan.problems] == ["is not installed: a cable joins x"] * installs
+    assert plan.changes == ()
