@@ -14,15 +14,18 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import parse, render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_os
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import sites, with_os
 
 MODELS = os.environ.get("KIBAN_SONIC_YANG", "")
 pytestmark = pytest.mark.skipif(
@@ -114,8 +117,30 @@ def judged(tables: dict[str, Any], directory: Path) -> subprocess.CompletedProce
 
 def on_the_platform(tables: Any) -> dict[str, Any]:
     """With what the platform itself has in these tables."""
-    ports = {name: {**entry, "lanes": name[8:], "speed": "100000"} for name, entry in tables["PORT"].items()}
+    ports = {name: {**entry, "lanes": name[8:], "speed": "100000"} for name, entry in tables.get("PORT", {}).items()}
     return {**tables, "PORT": ports}
+
+
+@given(sites(systems=("sonic",)))
+@settings(max_examples=200)
+def test_they_accept_generated_sites(data: dict[str, Any]) -> None:
+    data["fabric"] |= {"bfd_interval": 300, "bfd_multiplier": 3}
+    with tempfile.TemporaryDirectory() as directory:
+        for wanted in intents(load_site(data)).values():
+            config = render("sonic", wanted)
+            done = judged(on_the_platform(config.tables), Path(directory))
+            assert done.returncode == 0, done.stderr
+            # What they judged says the same as the model.
+            assert parse("sonic", wanted.name, config) == wanted
+
+
+def test_they_accept_the_example(checkout: Path, tmp_path: Path) -> None:
+    site = load_site(yaml.safe_load((checkout / "inventories/example/site.yml").read_text()))
+    switches = [switch.name for switch in site.switches if switch.os == "sonic"]
+    assert switches
+    for name in switches:
+        done = judged(on_the_platform(render("sonic", intents(site)[name]).tables), tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("mlag", [False, True], ids=["single", "pair"])
@@ -129,9 +154,26 @@ def test_the_models_of_sonic_accept_it(mlag: bool, links: str | None, tmp_path: 
         assert done.returncode == 0, done.stderr
 
 
-def test_they_refuse_what_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "key", "entry", "named"),
+    [
+        ("VLAN_MEMBER", "Vlan20|Ethernet999", {"tagging_mode": "untagged"}, "Ethernet999"),
+        ("VLAN_MEMBER", "Vlan20|Ethernet8", {"tagging_mode": "native"}, "native"),
+        ("VLAN", "Vlan4095", {"vlanid": "4095"}, "4095"),
+        ("PORT", "Ethernet0", {"mtu": "99999"}, "99999"),
+        ("PORT", "Ethernet0", {"colour": "red"}, "colour"),
+        ("PORTCHANNEL_MEMBER", "PortChannel99|Ethernet0", {}, "PortChannel99"),
+        ("BGP_NEIGHBOR", "default|198.51.100.99", {"peer_group_name": "nobody"}, "nobody"),
+        ("BGP_GLOBALS", "default", {"local_asn": "4294967296"}, "4294967296"),
+        ("BGP_NEIGHBOR_AF", "default|198.51.100.11|ipv4_unicast", {"prefix_list_in": "nothing"}, "nothing"),
+        ("PREFIX", "KIBAN-cp1|5|198.51.100.11/33|exact", {"action": "permit"}, "198.51.100.11/33"),
+    ],
+)
+def test_they_refuse_what_is_wrong(table: str, key: str, entry: dict[str, Any], named: str, tmp_path: Path) -> None:
     tables = on_the_platform(render("sonic", intents(load_site(with_os("sonic")))["tor1"]).tables)
-    tables["VLAN_MEMBER"] |= {"Vlan20|Ethernet999": {"tagging_mode": "untagged"}}
+    assert judged(tables, tmp_path).returncode == 0
+    there = tables.get(table, {})
+    tables[table] = {**there, key: {**there.get(key, {}), **entry}}
     done = judged(tables, tmp_path)
     assert done.returncode != 0
-    assert "Ethernet999" in done.stderr
+    assert named in done.stderr
