@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
@@ -35,6 +36,16 @@ def test_a_server_with_routed_links() -> None:
     assert "  network 198.51.100.21/32\n  network 10.244.21.0/24\n  neighbor" in text
     tor1 = intents(site)["tor1"]
     assert [port.routed for port in tor1.ports if port.name in ("swp1", "swp2")] == [True, True]
+
+
+def test_nothing_is_announced_before_it_is_said_that_no_route_is_needed() -> None:
+    """bgpd of FRR 10.3 crashes when that is said while there are networks. Switches never say it."""
+    site = with_routed_servers(load_site(BASE))
+    lines = [line.strip() for line in frr_config(site, site.server("cp1")).splitlines()]
+    first = next(place for place, line in enumerate(lines) if line.startswith("network "))
+    assert lines.index("no bgp network import-check") < first
+    assert "import-check" not in frr_config(site, site.server("node1"))
+    assert all("import-check" not in str(render("linux", one).text) for one in intents(site).values())
 
 
 def test_what_the_speaker_of_the_load_balancer_may() -> None:
