@@ -217,11 +217,12 @@ def _with_cables(
 ) -> SiteState:
     """What is heard of cables. Only BMCs whose server would be installed are asked."""
     names = installs(site, intent, state)
-    neighbors = {name: switch.neighbors for name, switch in state.switches.items()}
-    if not names and not any(neighbors.values()):
+    hosts = {name: host.neighbors for name, host in state.hosts.items()}
+    switches = {name: switch.neighbors for name, switch in state.switches.items()}
+    if not (names or any(hosts.values()) or any(switches.values())):
         return state
     ports = read_ports({name: bmc_options(hostvars[name]["kiban_server"], hostvars[name]) for name in names})
-    return replace(state, wiring=wiring(site, ports, neighbors, force))
+    return replace(state, wiring=wiring(site, ports, hosts, switches, force))
 
 
 def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteState) -> SiteState:

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=10.0, help="simulated seconds in a real one")
     parser.add_argument("--ca", type=Path, help="write the CA certificate to this file")
     parser.add_argument("--power", help="power state at the start, as Redfish says it: On, Off")
+    parser.add_argument("--hears", type=Path, help="JSON: for each BMC a switch and its port that the first port hears")
     parser.add_argument("--no-record", dest="record", action="store_false", help="do not keep the requests")
     arguments = parser.parse_args()
     with Fleet(
@@ -48,8 +49,11 @@ def main() -> int:
         speed=arguments.speed,
         power=arguments.power,
     ) as fleet:
+        heard = json.loads(arguments.hears.read_text()) if arguments.hears else []
         for bmc in fleet:
             bmc.keep_record(arguments.record)
+        for bmc, (switch, port) in zip(fleet, heard, strict=False):
+            bmc.hear({0: (switch, port), 1: None})
         ca = None
         if arguments.tls:
             ca = str(arguments.ca or fleet.ca_path)

@@ -5,7 +5,7 @@
 # This module is private to the kiban.baremetal collection:
 # other collections must not use it, it can change at any time.
 
-"""Cables before a server is installed: what its BMC hears on the server's ports, and what the switches hear.
+"""Cables as BMCs, servers and switches hear them, before a server is installed above all.
 
 Only a contradiction is a fault: a neighbour that the model has elsewhere. What nobody hears may still be right.
 """
@@ -34,17 +34,19 @@ _MAC = re.compile(r"[0-9a-f]{2}([:.-]?[0-9a-f]{2}){5}", re.IGNORECASE)
 def wiring(
     site: Site,
     bmcs: Mapping[str, Sequence[Record] | str],
+    hosts: Mapping[str, Iterable[Record]],
     switches: Mapping[str, Iterable[Record]],
     force: Collection[str] = (),
 ) -> dict[str, Wiring]:
     """By server or switch, where there is anything to say.
 
     `bmcs` has the network ports of servers that are to be installed, as `bmc_info` gives them with the subset `lldp`,
-    or why they can't be read; `switches` what each switch hears, as `switch_info` gives it. Servers of `force` are
-    installed all the same.
+    or why they can't be read; `hosts` and `switches` what each hears itself, as `switch_info` gives it. Servers of
+    `force` are installed all the same.
     """
     model = _Model(site)
-    servers = [_Heard(model, site.server(name), ports) for name, ports in bmcs.items()]
+    servers = [_Listener(model, site.server(name), ports) for name, ports in bmcs.items()]
+    servers += [_Listener(model, site.server(name), _ports(heard), host=True) for name, heard in hosts.items() if heard]
     # Firmware of network ports speaks without a name; and what hangs at other ports is nobody's of the model.
     by_switches = [
         Heard(name, one["port"], one["device"], one.get("device_port"))
@@ -75,6 +77,14 @@ def wiring(
     return {name: Wiring(tuple(wrong.get(name, ())), tuple(told.get(name, ()))) for name in names}
 
 
+def _ports(neighbors: Iterable[Record]) -> list[Record]:
+    """Ports of a server that answers for itself, as its BMC would tell them."""
+    return [
+        {"id": one["port"], "lldp": {"system_name": one.get("device"), "port_id": one.get("device_port")}}
+        for one in neighbors
+    ]
+
+
 class _Model:
     def __init__(self, site: Site) -> None:
         self.domain = f".{site.domain}"
@@ -93,11 +103,11 @@ class _Model:
         return not _MAC.fullmatch(text) and any(re.fullmatch(PORT_NAMES[os][0], text) for os in systems)
 
 
-class _Heard:
-    """What one BMC says, in the names of the model as far as these are known."""
+class _Listener:
+    """What one BMC says, in the names of the model as far as these are known; a server itself knows them."""
 
-    def __init__(self, model: _Model, server: Server, ports: Sequence[Record] | str) -> None:
-        self.model, self.name = model, server.name
+    def __init__(self, model: _Model, server: Server, ports: Sequence[Record] | str, host: bool = False) -> None:
+        self.model, self.name, self.host = model, server.name, host
         self.own = {cable.far: cable.near.port for cable in model.of_server[server.name]}
         self.unheard = dict(self.own)
         self.heard: list[Heard] = []
@@ -128,6 +138,8 @@ class _Heard:
             chassis = port["lldp"].get("chassis_id")
             at = (near or _called(port), far.device, far.port, chassis)
             self.heard.append(Heard(self.name, *at, modelled=near is not None))
+        if self.host:
+            return  # It serves: what it does not hear, or calls otherwise, is no news.
         if self.unsure:
             self.told.append(f"its BMC hears {', '.join(self.unsure)}: that can't be compared with the model")
         if not misplaced and not self.told:
@@ -150,6 +162,8 @@ class _Heard:
             if device not in mine or (far in self.model.places and not alias) or self.model.is_port(at, device):
                 return far
             self._note(port, device, at)
+        elif self.host:
+            pass  # The switch of a server that serves may call itself anything.
         elif not device and at in {end.port for end in self.own}:
             self.told = ["its BMC does not say which switches it hears, so only the names of their ports are compared"]
         elif (near or self.every) and (device or self.model.is_port(at, None)):
@@ -164,6 +178,8 @@ class _Heard:
 
     def _named(self, port: Record) -> str | None:
         """The port as the model calls it, where the BMC does too."""
+        if self.host:
+            return str(port["id"])
         return next((str(name) for name in (port.get("id"), port.get("name")) if name in self.own.values()), None)
 
     def _missed(self, far: End) -> str | None:

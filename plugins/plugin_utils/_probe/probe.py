@@ -28,6 +28,7 @@ _PARTS = {
     "module_utils._disk_health": _UTILS / "_disk_health.py",
     "module_utils._disk_paths": _UTILS / "_disk_paths.py",
     "plugin_utils._probe.routing": _HERE / "routing.py",
+    "plugin_utils._probe.neighbors": _HERE / "neighbors.py",
     "plugin_utils._probe.layouts": _HERE / "layouts.py",
     "plugin_utils._probe.ceph": _HERE / "ceph.py",
 }

@@ -29,6 +29,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_paths import
 )
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.neighbors import neighbors
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import FRR_CONF, routing
 
 try:
@@ -368,6 +369,8 @@ def main() -> None:
         **services,
         "ceph": ceph(node, services["units"]) if with_ceph else None,
         "network": [] if in_ramdisk else network(),
+        # Servers with cables tell their ports to switches.
+        "neighbors": neighbors() if any("EmitLLDP=" in read(path) for path in glob.glob(f"{NETWORK}/*")) else [],
         "routing": routing(read(FRR_CONF), output) if FRR_CONF in PATHS and not in_ramdisk else [],
     }
     json.dump(answer, sys.stdout, separators=(",", ":"))

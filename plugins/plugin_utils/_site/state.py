@@ -115,6 +115,8 @@ class HostState:
     """Where the kernel's network differs from the files that describe it, in words."""
     routing: tuple[str, ...] = ()
     """Where FRR differs from its file, in words."""
+    neighbors: tuple[Mapping[str, Any], ...] = ()
+    """What it hears by LLDP, where it has cables."""
     etcd: EtcdMember | None = None
     layouts: Mapping[str, Any] | None = None
     """Arrays, volumes and mounts on the disks of pools, as the probe tells them; none: not asked for."""
@@ -144,6 +146,7 @@ class HostState:
             failed=tuple(probe.get("failed") or ()),
             network=tuple(probe.get("network") or ()),
             routing=tuple(probe.get("routing") or ()),
+            neighbors=tuple(probe.get("neighbors") or ()),
             etcd=EtcdMember(etcd["id"], etcd["has_leader"], etcd["learner"], tuple(etcd["members"])) if etcd else None,
             layouts=probe.get("layouts"),
             sessions=tuple(probe.get("sessions") or ()),

@@ -323,9 +323,16 @@ class World:
     # -- processes
 
     def bmcs(self, first: str, count: int, name: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """Simulated BMCs, at addresses from the first one on; the certificate of their authority is NAME-ca.pem."""
+        """Simulated BMCs, at addresses from the first one on; the certificate of their authority is NAME-ca.pem.
+
+        Those of servers with a cable hear the switch at its other end.
+        """
         options = ["--count", str(count), "--spread", "--first", first, "--port", "443", "--no-record"]
         options += ["--tree", "synthetic", "--username", "kiban", "--password", PASSWORD, "--power", "On"]
+        cables = [next(iter(server.cables.values()), "none:none").split(":") for server in self.site.servers]
+        if name == "bmc" and any(server.cables for server in self.site.servers):
+            (self.work / "hears.json").write_text(json.dumps(cables))
+            options += ["--hears", str(self.work / "hears.json")]
         command = [sys.executable, "-m", "tests.simulator", *options, "--ca", str(self.work / f"{name}-ca.pem")]
         return process(command, self.work / f"{name}.log", cwd=CHECKOUT)
 

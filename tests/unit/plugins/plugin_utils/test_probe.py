@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_ceph import CONFIG
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph_units, in_child
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import claim_of, thin
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.neighbors import neighbors
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import COMMAND, script
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.program import output
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running, routing
@@ -435,6 +437,65 @@ def test_who_has_no_frr_is_not_asked_for_it() -> None:
         [sys.executable, *COMMAND.split()[1:]], input=text, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["routing"] == []
+
+
+# What systemd-networkd 257 answered in a namespace with an lldpd at the other end of each port.
+NEIGHBORS = {
+    "InterfaceIndex": 2,
+    "InterfaceName": "eno1",
+    "Neighbors": [
+        {
+            "ChassisID": "22:5e:2f:1c:82:1e",
+            "RawChassisID": [4, 34, 94, 47, 28, 130, 30],
+            "PortID": "swp1",
+            "RawPortID": [5, 115, 119, 112, 49],
+            "PortDescription": "KIBAN node1 eno1",
+            "SystemName": "tor1",
+            "EnabledCapabilities": 128,
+        },
+        {
+            "ChassisID": "22:5e:2f:1c:82:1f",
+            "RawChassisID": [4, 34, 94, 47, 28, 130, 31],
+            "PortID": "22:5e:2f:1c:82:1f",
+            "RawPortID": [3, 34, 94, 47, 28, 130, 31],
+            "PortDescription": "swp2",
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "heard"),
+    [
+        ({"parameters": {"Neighbors": [NEIGHBORS]}}, [("eno1", "tor1", "swp1"), ("eno1", None, "swp2")]),
+        ({"parameters": {"Neighbors": []}}, []),
+        ({"error": "org.varlink.service.MethodNotFound", "parameters": {"method": "x"}}, []),
+        (None, []),
+    ],
+)
+def test_the_neighbours_of_ports(answer: Any, heard: list[Any], tmp_path: Path) -> None:
+    path = str(tmp_path / "varlink")
+    assert neighbors(path) == []
+    asked = []
+
+    def serve(listening: socket.socket) -> None:
+        client, _address = listening.accept()
+        with client:
+            asked.append(json.loads(client.recv(65536)[:-1])["method"])
+            said = json.dumps(answer).encode() + b"\0" if answer is not None else b"{"
+            client.sendall(said[:20])
+            time.sleep(0.05)
+            client.sendall(said[20:])
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        found = neighbors(path)
+        thread.join(10)
+    assert asked == ["io.systemd.Network.GetLLDPNeighbors"]
+    assert [(one["port"], one["device"], one["device_port"]) for one in found] == heard
 
 
 def test_what_may_hang_is_asked_in_a_child() -> None:

@@ -77,21 +77,21 @@ def cables(number: int) -> Any:
     ],
 )
 def test_a_wrong_cable_stops_the_server(heard: Any, message: str) -> None:
-    assert wiring(SITE, {"node1": heard}, {})["node1"].wrong == (message,)
+    assert wiring(SITE, {"node1": heard}, {}, {})["node1"].wrong == (message,)
 
 
 def test_two_swapped_servers_are_named_as_that_and_a_third_goes_on() -> None:
     swapped = {"node1": ports(("tor1", "swp3"), ("tor2", "swp2")), "node2": ports(("tor1", "swp2"), ("tor2", "swp3"))}
-    found = wiring(SITE, {**swapped, "node3": cables(3)}, {})
+    found = wiring(SITE, {**swapped, "node3": cables(3)}, {}, {})
     message = f"two cables are swapped: {N1} eno1 belongs to {T1} swp2, and {N2} eno1 to {T1} swp3"
     assert found == {"node1": Wiring(wrong=(message,)), "node2": Wiring(wrong=(message,))}
 
 
 def test_whose_place_is_taken_is_stopped_too_unless_its_own_bmc_knows_better() -> None:
     wrong = ports(("tor1", "swp3"), ("tor2", "swp2"))
-    silent = wiring(SITE, {"node1": wrong, "node2": ports()}, {})
+    silent = wiring(SITE, {"node1": wrong, "node2": ports()}, {}, {})
     assert silent["node2"].wrong == silent["node1"].wrong
-    knowing = wiring(SITE, {"node1": wrong, "node2": cables(2)}, {})
+    knowing = wiring(SITE, {"node1": wrong, "node2": cables(2)}, {}, {})
     assert knowing["node2"] == Wiring(told=silent["node1"].wrong) and knowing["node1"].wrong
 
 
@@ -117,20 +117,20 @@ def test_whose_place_is_taken_is_stopped_too_unless_its_own_bmc_knows_better() -
     ],
 )
 def test_what_is_no_contradiction_stops_nobody(heard: Any, told: tuple[str, ...]) -> None:
-    found = wiring(SITE, {"node1": heard}, {}).get("node1", Wiring())
+    found = wiring(SITE, {"node1": heard}, {}, {}).get("node1", Wiring())
     assert found.wrong == ()
     assert bool(found.told) == bool(told) and all(any(part in text for text in found.told) for part in told)
 
 
 def test_ports_of_sonic_have_another_name_in_lldp() -> None:
     site = load_site(with_os("sonic"))
-    alias = wiring(site, {"node1": ports(("tor1", "etp1"), ("tor2", "Ethernet4"))}, {})["node1"]
+    alias = wiring(site, {"node1": ports(("tor1", "etp1"), ("tor2", "Ethernet4"))}, {}, {})["node1"]
     assert not alias.wrong and "hears tor1 etp1 at NIC.1: that can't" in alias.told[0]
-    assert wiring(site, {"node1": ports(("spine1", "etp9"), ("tor2", "etp1"))}, {})["node1"].wrong
+    assert wiring(site, {"node1": ports(("spine1", "etp9"), ("tor2", "etp1"))}, {}, {})["node1"].wrong
 
 
 def test_who_is_forced_is_told_and_not_stopped() -> None:
-    found = wiring(SITE, {"node1": ports(("tor1", "swp3"))}, {}, ["node1"])["node1"]
+    found = wiring(SITE, {"node1": ports(("tor1", "swp3"))}, {}, {}, ["node1"])["node1"]
     assert not found.wrong and found.told[-1].startswith(f"is installed by force, although a cable joins {N1} eno1")
 
 
@@ -139,20 +139,34 @@ def heard(port: str, device: str | None, device_port: str | None = "eno1") -> di
 
 
 def test_what_switches_hear_counts_as_well() -> None:
-    found = wiring(SITE, {"node1": ports()}, {"tor1": [heard("swp2", "node2"), heard("swp4", "node3")]})
+    found = wiring(SITE, {"node1": ports()}, {}, {"tor1": [heard("swp2", "node2"), heard("swp4", "node3")]})
     message = f"a cable joins {N2} eno1 and {T1} swp2; {N2} eno1 belongs to {T1} swp3; {T1} swp2 belongs to {N1} eno1"
     assert {name: one.wrong for name, one in found.items()} == {"node1": (message,), "node2": (message,)}
 
 
 def test_a_stranger_at_a_switch_stops_nobody() -> None:
     found = wiring(
-        SITE, {}, {"tor1": [heard("swp2", "old-system", "eth0"), heard("swp3", None), heard("swp30", "wan")]}
+        SITE, {}, {}, {"tor1": [heard("swp2", "old-system", "eth0"), heard("swp3", None), heard("swp30", "wan")]}
     )
     assert list(found) == ["node1"] and found["node1"].wrong == ()
     assert found["node1"].told[0].startswith(f"{T1} swp2 hears old-system eth0, which is not in the model")
 
 
 def test_cables_between_switches_are_told_at_one_of_them() -> None:
-    found = wiring(SITE, {}, {"tor1": [heard("swp49", "spine1", "swp2")]})
+    found = wiring(SITE, {}, {}, {"tor1": [heard("swp49", "spine1", "swp2")]})
     assert list(found) == ["spine1"] and found["spine1"].wrong == ()
     assert "tor1 (a01 unit 41) swp49 belongs to spine1 (a02 unit 30) swp1" in found["spine1"].told[0]
+
+
+def test_what_a_server_hears_itself_counts_by_the_names_of_its_ports() -> None:
+    right = [heard("eno1", "tor1", "swp2"), heard("eno2", "tor2", "swp2"), heard("eno3", "wan", "ge0")]
+    assert wiring(SITE, {}, {"node1": right}, {}) == {}
+    swapped = [heard("eno1", "tor2", "swp2"), heard("eno2", "tor1", "swp2")]
+    message = f"two cables are swapped: {N1} eno1 belongs to {T1} swp2, and {N1} eno2 to {T2} swp2"
+    assert wiring(SITE, {}, {"node1": swapped}, {}) == {"node1": Wiring(wrong=(message,))}
+    third = wiring(SITE, {}, {"node1": [heard("eno3", "tor1", "swp2")]}, {})
+    assert third["node1"].wrong == (
+        f"a cable joins {N1} eno3 and {T1} swp2; {N1} eno3 should be empty; {T1} swp2 belongs to {N1} eno1",
+    )
+    unknown = [heard("eno1", "wan", "ge0"), heard("eno2", "tor2", "02:00:00:00:fe:01"), heard("eno3", None, None)]
+    assert wiring(SITE, {}, {"node1": unknown}, {}) == {}
