@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.wiring import wiring
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import (
     Bench,
@@ -148,3 +150,11 @@ def test_swapped_cables_are_named(rack: SimpleNamespace) -> None:
         return "two cables are swapped: cp1 (a01 unit 1) eno1 belongs to tor1 (a01 unit 41) swp1" in done.stdout
 
     eventually(told, 60)
+    # The plan has it from the comparison with the intent, and would not install that server.
+    hear = {
+        name: getattr(rack, name).module(
+            "switch_config", check=True, lldp_socket=str(getattr(rack, name).directory / "l.sock")
+        )["neighbors"]
+        for name in SWITCHES
+    }
+    assert wiring(load_site(SITE), {"cp1": []}, {}, hear)["cp1"].wrong[0] in play(rack, path).stdout
