@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disks
 from ansible_collections.kiban.baremetal.plugins.modules import disk_claim
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import claim_of
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_content import CONTENT, put
 from ansible_collections.kiban.baremetal.tests.unit.plugins.disk_rack import MIB, Rack, digest, run, zeros
 
@@ -96,6 +97,17 @@ def test_blank_disks_are_claimed_once(scene: Scene) -> None:
     again = scene.run()
     assert not again["changed"] and again["diff"]["after"] == ""
     assert (digest(scene.one), digest(scene.two), scene.fstab) == before
+
+
+def test_the_plan_sees_the_same_claims_as_disk_info(scene: Scene) -> None:
+    """On a disk that was claimed, one whose claim was cut off at its mark, and one that is blank."""
+    scene.run("DATA-1")
+    put(scene.two, 0, _disks.record_bytes(_disks.CLAIM_MARK, {"site": "lab"}))
+    scene.rack.disk("sdb", "BLANK", bus="scsi")
+    seen = {record["name"]: record["kiban"] for record in _disks.list_disks(scene.rack.system)}
+    told = {record["name"]: claim_of(record) for record in _disks.list_disks(scene.rack.system)}
+    assert told["sda"] == told["nvme0n1"] == {"purpose": "data", "site": "lab"} and told["sdb"] is None
+    assert told == {name: mark and {"purpose": mark["purpose"], "site": mark["site"]} for name, mark in seen.items()}
 
 
 def test_the_file_system_is_sound(scene: Scene) -> None:
