@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from .._site.check_fabric import PORT_NAMES
-from .._site.model import Server, Site
+from .._site.model import Site
 from .._site.state import Wiring
 from .cables import Cable, End, cables
 from .cabling import Heard, check_cabling
@@ -45,8 +45,8 @@ def wiring(
     `force` are installed all the same.
     """
     model = _Model(site)
-    servers = [_Listener(model, site.server(name), ports) for name, ports in bmcs.items()]
-    servers += [_Listener(model, site.server(name), _ports(heard), host=True) for name, heard in hosts.items() if heard]
+    servers = [_Listener(model, name, ports) for name, ports in bmcs.items()]
+    servers += [_Listener(model, name, _ports(heard), host=True) for name, heard in hosts.items() if heard]
     # Firmware of network ports speaks without a name; and what hangs at other ports is nobody's of the model.
     by_switches = [
         Heard(name, one["port"], one["device"], one.get("device_port"))
@@ -87,7 +87,6 @@ def _ports(neighbors: Iterable[Record]) -> list[Record]:
 
 class _Model:
     def __init__(self, site: Site) -> None:
-        self.domain = f".{site.domain}"
         self.systems = {switch.name: switch.os for switch in site.switches}
         self.names = {**self.systems, **{server.name: "" for server in site.servers}}
         self.places: set[End] = set()
@@ -96,6 +95,14 @@ class _Model:
             self.places |= {cable.near, cable.far}
             if cable.kind == "data":
                 self.of_server[cable.near.device].append(cable)
+
+    def device(self, lldp: Record) -> str:
+        """The neighbour's name in the model, whatever its domain is; else the name that it gives itself, or none."""
+        for told in (lldp.get("system_name"), lldp.get("chassis_id")):
+            name = str(told or "").partition(".")[0].lower()
+            if name in self.names:
+                return name
+        return str(lldp.get("system_name") or "")
 
     def is_port(self, text: str, switch: str | None) -> bool:
         """Whether this switch, or any, calls a port so by LLDP. SONiC gives an alias, which the model does not know."""
@@ -106,9 +113,9 @@ class _Model:
 class _Listener:
     """What one BMC says, in the names of the model as far as these are known; a server itself knows them."""
 
-    def __init__(self, model: _Model, server: Server, ports: Sequence[Record] | str, host: bool = False) -> None:
-        self.model, self.name, self.host = model, server.name, host
-        self.own = {cable.far: cable.near.port for cable in model.of_server[server.name]}
+    def __init__(self, model: _Model, name: str, ports: Sequence[Record] | str, host: bool = False) -> None:
+        self.model, self.name, self.host = model, name, host
+        self.own = {cable.far: cable.near.port for cable in model.of_server[name]}
         self.unheard = dict(self.own)
         self.heard: list[Heard] = []
         self.told: list[str] = []
@@ -149,9 +156,7 @@ class _Listener:
     def _misplaced(self, port: Record) -> End | None:
         """The neighbour, where it contradicts the model. What is right, or can't be told, is noted."""
         lldp, near = port["lldp"], self._named(port)
-        device, at = str(lldp.get("system_name") or "").removesuffix(self.model.domain), str(lldp.get("port_id") or "")
-        if device not in self.model.names and lldp.get("chassis_id") in self.model.names:
-            device = str(lldp["chassis_id"])
+        device, at = self.model.device(lldp), str(lldp.get("port_id") or "")
         far = End(device, at)
         if far in self.own and near in (None, self.own[far]):
             self.unheard.pop(far, None)

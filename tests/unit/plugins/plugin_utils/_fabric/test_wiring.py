@@ -33,7 +33,7 @@ def ports(*heard: tuple[str | None, str] | None, names: tuple[str, ...] = (), co
 
 def cables(number: int) -> Any:
     """What the BMC of node1 and so on hears when all is well."""
-    return ports(("tor1", f"swp{number + 1}"), ("tor2.lab.example.net", f"swp{number + 1}"))
+    return ports(("TOR1", f"swp{number + 1}"), ("tor2.other.example.net", f"swp{number + 1}"))
 
 
 @pytest.mark.parametrize(
