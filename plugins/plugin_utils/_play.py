@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,11 @@ def lease_errors(name: str) -> Iterator[None]:
 
 
 def write_result(path: str, content: Mapping[str, Any]) -> None:
+    """Write it whole as JSON, in a directory that is made where it is missing: for nobody else."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise AnsibleActionFail(f"{path} can't be written: {exc}") from exc
     try:
         write_whole(path, json.dumps(content, indent=1) + "\n", mode=0o644)
     except NotWritten as exc:
