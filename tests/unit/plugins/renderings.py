@@ -54,7 +54,7 @@ def _lab(checkout: Path, data: dict[str, Any], site: Site) -> Any:
     defaults = yaml.safe_load((checkout / "roles/lab/defaults/main.yml").read_text("utf-8"))
     names = ("vlans", "uplink", "hardware", "router_daemons", "firmware", "firmware_variables")
     given = {name: defaults.get(f"lab_{name}") for name in names}
-    return lab_layout(data, {"directory": "/work/lab", "prefix": "kiban", **given})
+    return lab_layout(data, {"directory": "/srv/lab", "prefix": "kiban", **given})
 
 
 def _text(value: Any) -> str:

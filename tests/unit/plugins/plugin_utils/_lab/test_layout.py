@@ -28,7 +28,7 @@ def model(checkout: Path) -> dict[str, Any]:
 def settings(checkout: Path) -> dict[str, Any]:
     defaults = yaml.safe_load((checkout / "roles/lab/defaults/main.yml").read_text())
     return {
-        "directory": "/work/lab",
+        "directory": "/srv/lab",
         "prefix": "kiban",
         "vlans": defaults["lab_vlans"],
         "uplink": defaults["lab_uplink"],
@@ -141,7 +141,7 @@ def test_the_machine_keeps_its_own_libvirt(rack: dict[str, Any]) -> None:
     targets = {bind["target"]: bind["source"] for bind in libvirtd["binds"]}
     directories = {"/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt", "/run"}
     assert set(targets) == {*directories, "/etc/passwd", "/etc/group"}
-    assert all(source.startswith("/work/lab/") for source in targets.values())
+    assert all(source.startswith("/srv/lab/") for source in targets.values())
 
 
 def test_bmcs_are_told_of_their_server_only_and_no_secret(rack: dict[str, Any]) -> None:
