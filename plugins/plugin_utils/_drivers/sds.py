@@ -14,7 +14,18 @@ from typing import Any
 
 from .._site.model import Sds, Site
 
-__all__ = ["PROVISIONER_RULES", "READ", "WRITE", "Capabilities", "Parts", "api_server", "rule", "storage_class"]
+__all__ = [
+    "MAKES_DIRECTORIES",
+    "NODE_ROOT",
+    "PROVISIONER_RULES",
+    "READ",
+    "WRITE",
+    "Capabilities",
+    "Parts",
+    "api_server",
+    "rule",
+    "storage_class",
+]
 
 RBAC = "rbac.authorization.k8s.io"
 READ = ["get", "list", "watch"]
@@ -103,6 +114,23 @@ class Parts:
             found += [self.object(f"{RBAC}/v1", "Role", name, rules=list(own)), self._binding("Role", name)]
         return found
 
+    def provisioner(
+        self, name: str, container: Mapping[str, Any], pod: Mapping[str, Any], kind: str = "Deployment"
+    ) -> dict[str, Any]:
+        """What makes the volumes, by the account of its name. C(container) and C(pod) have what is the driver's own."""
+        labels = {"app.kubernetes.io/name": name}
+        limits = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
+        spec = {
+            "serviceAccountName": name,
+            "priorityClassName": "system-cluster-critical",
+            **pod,
+            "containers": [{"name": name, "resources": limits, **container}],
+        }
+        template = {"metadata": {"labels": labels}, "spec": spec}
+        one = {"replicas": 1, "strategy": {"type": "Recreate"}} if kind == "Deployment" else {}
+        spec = {**one, "selector": {"matchLabels": labels}, "template": template}
+        return self.object("apps/v1", kind, name, labels=labels, spec=spec)
+
     def _binding(self, kind: str, account: str) -> dict[str, Any]:
         name = account if kind == "Role" else f"kiban:{account}"
         return self.object(
@@ -143,6 +171,32 @@ def api_server(host: str, port: int) -> list[dict[str, str]]:
         {"name": "KUBERNETES_SERVICE_PORT", "value": str(port)},
     ]
 
+
+# What of a provisioner's container and pod goes with how it makes volumes: on the root of a node with the node's own
+# programs, or as directories, where it may run on any server.
+NODE_ROOT: tuple[dict[str, Any], dict[str, Any]] = (
+    {
+        "volumeMounts": [{"name": "node", "mountPath": "/node", "mountPropagation": "HostToContainer"}],
+        "securityContext": {"privileged": True},
+    },
+    {
+        # LVM and udev agree by semaphores when a device is ready.
+        "hostIPC": True,
+        "tolerations": [{"operator": "Exists"}],
+        "volumes": [{"name": "node", "hostPath": {"path": "/", "type": "Directory"}}],
+    },
+)
+MAKES_DIRECTORIES: tuple[dict[str, Any], dict[str, Any]] = (
+    {
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            # Directories of volumes belong to the users of pods.
+            "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
+            "readOnlyRootFilesystem": True,
+        },
+    },
+    {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}]},
+)
 
 # What watches claims and makes volumes needs this of the API server, whatever the volumes are.
 PROVISIONER_RULES = (

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...module_utils._ceph import FILESYSTEM
 from .._site.model import Server, Site
-from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
+from .sds import MAKES_DIRECTORIES, PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = [
     "CAPABILITIES",
@@ -173,29 +173,14 @@ def manifests(
 
 
 def _deployment(image: str, api_host: str, api_port: int, pull_policy: str) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/name": _NAME}
+    its_container, its_pod = MAKES_DIRECTORIES
     container = {
-        "name": _NAME,
+        **its_container,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": ["ceph", f"--export={MOUNT}", "--root=/export"],
         "env": api_server(api_host, api_port),
         "volumeMounts": [{"name": "volumes", "mountPath": "/export", "mountPropagation": "HostToContainer"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            # Directories of volumes belong to the users of pods.
-            "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
-            "readOnlyRootFilesystem": True,
-        },
     }
-    pod = {
-        "serviceAccountName": _NAME,
-        "priorityClassName": "system-cluster-critical",
-        "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
-        "containers": [container],
-        "volumes": [{"name": "volumes", "hostPath": {"path": MOUNT, "type": "Directory"}}],
-    }
-    template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template}
-    return _PARTS.object("apps/v1", "Deployment", _NAME, labels=labels, spec=spec)
+    pod = {**its_pod, "volumes": [{"name": "volumes", "hostPath": {"path": MOUNT, "type": "Directory"}}]}
+    return _PARTS.provisioner(_NAME, container, pod)

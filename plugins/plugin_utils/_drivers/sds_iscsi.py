@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._site.model import Server, Site
-from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
+from .sds import NODE_ROOT, PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = ["CAPABILITIES", "initiator", "manifests", "node_files", "portals"]
 
@@ -96,9 +96,9 @@ def manifests(
 
 
 def _deployment(site: Site, image: str, api_port: int, pull_policy: str) -> dict[str, Any]:
-    sds, labels = CAPABILITIES.chosen_by(site), {"app.kubernetes.io/name": _NAME}
+    sds, (its_container, its_pod) = CAPABILITIES.chosen_by(site), NODE_ROOT
     container = {
-        "name": _NAME,
+        **its_container,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": [
@@ -110,20 +110,5 @@ def _deployment(site: Site, image: str, api_port: int, pull_policy: str) -> dict
             "--root=/node",
         ],
         "env": api_server(site.cluster.endpoint, api_port),
-        "volumeMounts": [{"name": "node", "mountPath": "/node", "mountPropagation": "HostToContainer"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {"privileged": True},
     }
-    pod = {
-        "serviceAccountName": _NAME,
-        "priorityClassName": "system-cluster-critical",
-        # LVM and udev agree by semaphores when a device is ready.
-        "hostIPC": True,
-        "nodeSelector": {"kubernetes.io/hostname": sds.server},
-        "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
-        "volumes": [{"name": "node", "hostPath": {"path": "/", "type": "Directory"}}],
-    }
-    template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template}
-    return _PARTS.object("apps/v1", "Deployment", _NAME, labels=labels, spec=spec)
+    return _PARTS.provisioner(_NAME, container, {**its_pod, "nodeSelector": {"kubernetes.io/hostname": sds.server}})

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._site.model import Site
-from .sds import PROVISIONER_RULES, WRITE, Capabilities, Parts, api_server, rule, storage_class
+from .sds import NODE_ROOT, PROVISIONER_RULES, WRITE, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = ["CAPABILITIES", "manifests", "nodes"]
 
@@ -73,9 +73,9 @@ def manifests(
 
 
 def _daemon_set(site: Site, image: str, api_port: int, pull_policy: str) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/name": _NAME}
+    its_container, its_pod = NODE_ROOT
     container = {
-        "name": _NAME,
+        **its_container,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": [
@@ -90,22 +90,12 @@ def _daemon_set(site: Site, image: str, api_port: int, pull_policy: str) -> dict
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             *api_server(site.cluster.endpoint, api_port),
         ],
-        "volumeMounts": [{"name": "node", "mountPath": "/node", "mountPropagation": "HostToContainer"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {"privileged": True},
     }
     expressions = [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes(site)}]
     terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
     pod = {
-        "serviceAccountName": _NAME,
+        **its_pod,
         "priorityClassName": "system-node-critical",
-        # LVM and udev agree by semaphores when a device is ready.
-        "hostIPC": True,
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}},
-        "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
-        "volumes": [{"name": "node", "hostPath": {"path": "/", "type": "Directory"}}],
     }
-    template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"selector": {"matchLabels": labels}, "template": template}
-    return _PARTS.object("apps/v1", "DaemonSet", _NAME, labels=labels, spec=spec)
+    return _PARTS.provisioner(_NAME, container, pod, kind="DaemonSet")

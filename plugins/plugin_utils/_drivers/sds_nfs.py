@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._site.model import Server, Site
-from .sds import PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
+from .sds import MAKES_DIRECTORIES, PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
 
 __all__ = ["CAPABILITIES", "EXPORTS", "address", "exports", "manifests", "node_files"]
 
@@ -98,29 +98,14 @@ def manifests(
 
 
 def _deployment(server: str, export: str, image: str, api_host: str, api_port: int, pull_policy: str) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/name": _NAME}
+    its_container, its_pod = MAKES_DIRECTORIES
     container = {
-        "name": _NAME,
+        **its_container,
         "image": image,
         "imagePullPolicy": pull_policy,
         "args": ["nfs", f"--server={server}", f"--export={export}"],
         "env": api_server(api_host, api_port),
         "volumeMounts": [{"name": "export", "mountPath": "/export"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            # Directories of volumes belong to the users of pods.
-            "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
-            "readOnlyRootFilesystem": True,
-        },
     }
-    pod = {
-        "serviceAccountName": _NAME,
-        "priorityClassName": "system-cluster-critical",
-        "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}],
-        "containers": [container],
-        "volumes": [{"name": "export", "nfs": {"server": server, "path": export}}],
-    }
-    template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels}, "template": template}
-    return _PARTS.object("apps/v1", "Deployment", _NAME, labels=labels, spec=spec)
+    pod = {**its_pod, "volumes": [{"name": "export", "nfs": {"server": server, "path": export}}]}
+    return _PARTS.provisioner(_NAME, container, pod)
