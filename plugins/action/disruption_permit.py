@@ -74,11 +74,11 @@ def read_state(site: Site, name: str, args: Mapping[str, Any]) -> SiteState:
     cluster = read_cluster(args["kubectl"], kubeconfig)
     if cluster.reachable and args["level"] != "disk":
         cluster = with_pods(cluster, args["kubectl"], kubeconfig, [name])
-    servers = [site.server(name), *site.with_role("control_plane"), *map(site.server, sds_ceph.monitors(site))]
-    asked = {server.name: server.addresses["node"] for server in servers}
     # Of Ceph those tell that have its configuration.
-    paths = {key: [sds_ceph.CONFIG] for key in sds_ceph.monitors(site)}
-    hosts = read_hosts(SshAccess(args["site_dir"]), asked, paths, len(asked))
+    ceph = sds_ceph.told_by(site)
+    servers = [site.server(name), *site.with_role("control_plane"), *map(site.server, ceph)]
+    asked = {server.name: server.addresses["node"] for server in servers}
+    hosts = read_hosts(SshAccess(args["site_dir"]), asked, ceph, len(asked))
     return SiteState(hosts={name: hosts.pop(name)}, others=hosts, cluster=cluster)
 
 

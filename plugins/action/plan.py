@@ -232,14 +232,14 @@ def _read_more(site: Site, intent: Intent, args: Mapping[str, Any], state: SiteS
         return state
     access = SshAccess(args["site_dir"])
     kubeconfig = os.path.join(args["site_dir"], "kubeconfig")
+    ceph = sds_ceph.told_by(site)
     others = {
         server.name: server.addresses["node"]
         for server in site.servers
-        if ("control_plane" in server.roles or server.name in sds_ceph.monitors(site))
+        if ("control_plane" in server.roles or server.name in ceph)
         and server.name not in state.hosts
         and server.name in state.cluster.nodes
     }
-    ceph = {key: [sds_ceph.CONFIG] for key in sds_ceph.monitors(site)}
     return replace(
         state,
         others=read_hosts(access, others, ceph, _AT_ONCE),

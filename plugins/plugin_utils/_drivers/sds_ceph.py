@@ -31,6 +31,7 @@ __all__ = [
     "monitors",
     "node_files",
     "services",
+    "told_by",
 ]
 
 CONFIG = "/etc/ceph/ceph.conf"
@@ -81,6 +82,11 @@ def monitors(site: Site) -> dict[str, str]:
     if not CAPABILITIES.used_by(site):
         return {}
     return {name: site.server(name).addresses["node"] for name in CAPABILITIES.chosen_by(site).monitors}
+
+
+def told_by(site: Site) -> dict[str, list[str]]:
+    """Servers that know about the cluster, each with the file by which the probe knows that it shall ask there."""
+    return {name: [CONFIG] for name in monitors(site)}
 
 
 def devices(site: Site, server: Server) -> list[str]:
