@@ -36,6 +36,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_monitor impo
 from ansible_collections.kiban.baremetal.plugins.module_utils._ceph_osd import BOOTSTRAP, ensure_osd
 from ansible_collections.kiban.baremetal.plugins.modules import kube_apply
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import sds_ceph
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import part
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.ceph import (
     differences_of_ceph,
     notices_of_ceph,
@@ -144,8 +145,9 @@ def asked(rack: Rack, name: str) -> HostState:
     units = dict.fromkeys(
         [*sds_ceph.services(SITE, SITE.server(name)), *map("ceph-osd@{}.service".format, range(9))], "active"
     )
-    part = (CHECKOUT / "plugins/plugin_utils/_probe/ceph.py").read_text()
-    text = f"{part}\nprint(json.dumps(ceph({name!r}, {units!r})))\n"
+    probe = CHECKOUT / "plugins/plugin_utils/_probe"
+    parts = "".join(part(probe / name) for name in ("until.py", "ceph.py"))
+    text = f"from __future__ import annotations\n{parts}\nprint(json.dumps(ceph({name!r}, {units!r})))\n"
     return HostState(where="node", ceph=json.loads(rack.servers[name].host.call("python3", "-", data=text)))
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import glob
 import json
 import os
-import select
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.until import read_until
 
 CEPH = "/var/lib/ceph"
 ADMIN = "/etc/ceph/ceph.client.admin.keyring"
@@ -56,12 +56,7 @@ def in_child(what: Callable[[], Iterator[dict[str, Any]]], seconds: float) -> di
         finally:
             os._exit(0)
     os.close(writer)
-    text, end = b"", time.monotonic() + seconds
-    while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
-        part = os.read(reader, 65536)
-        if not part:
-            break
-        text += part
+    text, _whole = read_until(reader, seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     os.close(reader)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .._drivers.sds_ceph import CONFIG
 
-__all__ = ["COMMAND", "script"]
+__all__ = ["COMMAND", "part", "script"]
 
 COMMAND = "python3 -IS -"
 """What runs it on a server: nothing of the user's environment, and no search for packages."""
@@ -31,6 +31,7 @@ _PARTS = {
     "plugin_utils._probe.neighbors": _HERE / "neighbors.py",
     "plugin_utils._probe.layouts": _HERE / "layouts.py",
     "plugin_utils._probe.ceph": _HERE / "ceph.py",
+    "plugin_utils._probe.until": _HERE / "until.py",
 }
 """Modules that the program imports, which are put into its text."""
 
@@ -40,6 +41,12 @@ def script(paths: list[str], layouts: bool = False) -> str:
     return _program(layouts, CONFIG in paths).replace(
         _PLACE, f"PATHS: list[str] = {[str(path) for path in paths]!r}", 1
     )
+
+
+def part(path: Path) -> str:
+    """What a module brings to the text: without its comments, its first import, and other parts that it needs."""
+    text = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2]
+    return re.sub(r"^from ansible_collections\.\S+ import .*\n", "", text, flags=re.MULTILINE)
 
 
 @functools.cache
@@ -53,9 +60,7 @@ def _program(layouts: bool, ceph: bool) -> str:
         place = re.search(rf"^from \S+\.{re.escape(name)} import (\([^)]*\)|.*)\n", text, re.MULTILINE)
         if place is None:
             raise RuntimeError(f"the probe has lost the place for {path.name}")
-        # The comments of the part and its first import are left out, and all of what nobody asks for.
-        part = path.read_text(encoding="utf-8").partition("from __future__ import annotations\n")[2]
         wanted = {"layouts": layouts, "ceph": ceph}.get(path.stem, True)
-        text = text[: place.start()] + (part if wanted else "") + text[place.end() :]
+        text = text[: place.start()] + (part(path) if wanted else "") + text[place.end() :]
     # Annotations are not evaluated there.
     return text.replace("from typing import Any\n", "")

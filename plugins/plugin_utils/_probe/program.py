@@ -13,7 +13,6 @@ import glob
 import json
 import os
 import re
-import select
 import stat
 import sys
 import time
@@ -31,6 +30,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.neighbors import neighbors
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import FRR_CONF, routing
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.until import read_until
 
 try:
     from _sha2 import sha256  # type: ignore[import-not-found]  # hashlib loads OpenSSL
@@ -88,13 +88,8 @@ def output(command: list[str], seconds: float = 20) -> str:
     reader, writer = os.pipe()
     child = os.posix_spawnp(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
     os.close(writer)
-    text, end = b"", time.monotonic() + seconds
-    while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
-        part = os.read(reader, 65536)
-        if not part:
-            break
-        text += part
-    else:
+    text, whole = read_until(reader, seconds)
+    if not whole:
         os.kill(child, 9)
     os.close(reader)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
