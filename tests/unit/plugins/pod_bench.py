@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.cables imp
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import render
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import BRIDGE, host_address, pod_mtu
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
 
 from .networkd_bench import Host
@@ -146,6 +148,33 @@ def settled(rack: SimpleNamespace) -> None:
             for pods in rack.site.server(other).pod_cidrs if name != other else ():
                 space = rack.bench.spaces[name]
                 eventually(lambda s=space, p=pods: knows(s, p), 60)  # type: ignore[misc]
+
+
+def lost_lines(rack: SimpleNamespace, name: str) -> list[str]:
+    """What FRR of a server does not run with of its file, but for the two lines at its head."""
+    text = router_files(rack.site, rack.site.server(name))["/etc/frr/frr.conf"].split("\n", 2)[2]
+    return not_running(text, rack.bench.spaces[name].vtysh("show running-config"))
+
+
+def seen_as(rack: SimpleNamespace, gateway: str) -> str:
+    """By which address the switch, which has that of the gateway, sees a pod of node1 that asks it and is answered."""
+    family = "socket.AF_INET6" if ":" in gateway else "socket.AF_INET"
+    code = (
+        f"import socket; s = socket.socket({family}, socket.SOCK_DGRAM); s.bind(('{gateway}', 7007));"
+        "s.settimeout(20); print('ready', flush=True); data, peer = s.recvfrom(64);"
+        "s.sendto(data, peer); print(peer[0])"
+    )
+    answers = subprocess.Popen(rack.switch.argv(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True)
+    assert answers.stdout is not None
+    answers.stdout.readline()
+    asks = (
+        f"import socket; s = socket.socket({family}, socket.SOCK_DGRAM); s.settimeout(5);"
+        f"s.sendto(b'x', ('{gateway}', 7007)); print(s.recv(64))"
+    )
+    assert "b'x'" in rack.bench.spaces["node1-pod"].run(sys.executable, "-c", asks)
+    seen = answers.stdout.read().strip()
+    answers.wait()
+    return seen
 
 
 # Echo requests that must not be cut: target, bytes without headers, count. Answered by the kernel of whoever has it.

@@ -20,9 +20,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sdn_bgp import router_files
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.overlay import pod_mtu
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.routing import not_running
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.networkd_bench import missing_networkd
@@ -31,8 +29,10 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
     NODES,
     fabric_of,
     knows,
+    lost_lines,
     pings,
     pod,
+    seen_as,
     segment_of,
     settled,
     ways,
@@ -89,11 +89,9 @@ class TestSegment:
     def test_frr_runs_with_all_that_its_file_says(self, segment: SimpleNamespace) -> None:
         settled(segment)
         for name in NODES:
-            text = router_files(segment.site, segment.site.server(name))["/etc/frr/frr.conf"].split("\n", 2)[2]
-            running = segment.bench.spaces[name].vtysh("show running-config")
-            assert not not_running(text, running), running
+            assert not lost_lines(segment, name)
         segment.node1.vtysh("configure terminal", "no vni 4097")
-        assert not_running(text, segment.node1.vtysh("show running-config"))[0] == "FRR runs without: vni 4097"
+        assert lost_lines(segment, "node1")[0] == "FRR runs without: vni 4097"
         segment.node1.vtysh("configure terminal", "vni 4097")
 
     def test_pods_of_a_segment_reach_each_other(self, segment: SimpleNamespace) -> None:
@@ -122,21 +120,7 @@ class TestSegment:
 
     @pytest.mark.skipif(not NFT, reason="not installed: nft")
     def test_outside_sees_the_server_and_not_the_pod(self, segment: SimpleNamespace) -> None:
-        code = (
-            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('198.51.100.1', 7007));"
-            "s.settimeout(20); print('ready', flush=True); data, peer = s.recvfrom(64);"
-            "s.sendto(data, peer); print(peer[0])"
-        )
-        answers = subprocess.Popen(segment.switch.argv(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True)
-        assert answers.stdout is not None
-        answers.stdout.readline()
-        asks = (
-            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5);"
-            "s.sendto(b'x', ('198.51.100.1', 7007)); print(s.recv(64))"
-        )
-        assert "b'x'" in segment.bench.spaces["node1-pod"].run(sys.executable, "-c", asks)
-        assert answers.stdout.read().strip() == address(segment.site, "node1")
-        answers.wait()
+        assert seen_as(segment, "198.51.100.1") == address(segment.site, "node1")
 
     def test_a_server_tells_of_its_own_pods_only(self, segment: SimpleNamespace) -> None:
         settled(segment)
