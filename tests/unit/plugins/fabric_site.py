@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,24 @@ from hypothesis import strategies as st
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
+
+
+def edited(data: Mapping[str, Any], edits: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of a site with values set at dotted paths; ... removes one."""
+    data = copy.deepcopy(dict(data))
+    for path, value in edits:
+        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+        place: Any = data
+        for step in steps:
+            place = place[step] if isinstance(place, list) else place.setdefault(step, {})
+        if value is ...:
+            del place[last]
+        elif isinstance(place, list) and last == len(place):
+            place.append(value)
+        else:
+            place[last] = value
+    return data
+
 
 BASE = yaml.safe_load("""
 plugin: kiban.baremetal.site

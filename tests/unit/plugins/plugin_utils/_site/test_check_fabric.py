@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -14,24 +13,14 @@ from hypothesis import given, settings
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, with_os
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, edited, with_os
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import sites as fabric_sites
 
 TOR1, TOR2, NODES = "racks.0.switches.0", "racks.0.switches.1", "racks.0.servers.1"
 
 
 def changed(*edits: tuple[str, Any]) -> dict[str, Any]:
-    data = copy.deepcopy(BASE)
-    for path, value in edits:
-        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-        place: Any = data
-        for step in steps:
-            place = place[step]
-        if value is ...:
-            del place[last]
-        else:
-            place[last] = value
-    return data
+    return edited(BASE, edits)
 
 
 def test_ports_and_units_count_up_with_the_names() -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 from pathlib import Path
@@ -24,7 +23,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site, SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.render import node_files
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import BUNDLE
-from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6, with_os
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import edited, with_ipv6, with_os
 from ansible_collections.kiban.baremetal.tests.unit.plugins.renderings import renderings, site_data
 
 POOL6 = "2001:db8:f::/120"
@@ -45,17 +44,7 @@ def files(site: Site, name: str) -> dict[str, str]:
 
 
 def changed(data: dict[str, Any], edits: dict[str, Any]) -> dict[str, Any]:
-    data = copy.deepcopy(data)
-    for path, value in edits.items():
-        *way, last = path.split(".")
-        place = data
-        for step in way:
-            place = place[step]
-        if value is ...:
-            del place[last]
-        else:
-            place[last] = value
-    return data
+    return edited(data, edits.items())
 
 
 def test_every_address_is_the_one_in_the_same_place(lab: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import server_vars, site_vars
+from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import edited
 
 SMALL = yaml.safe_load("""
 plugin: kiban.baremetal.site
@@ -44,20 +45,7 @@ WORKERS = "racks.0.servers.1"
 
 
 def changed(*edits: tuple[str, Any]) -> dict[str, Any]:
-    """The small site with values set at dotted paths; ... removes one."""
-    data = copy.deepcopy(SMALL)
-    for path, value in edits:
-        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-        place: Any = data
-        for step in steps:
-            place = place[step] if isinstance(place, list) else place.setdefault(step, {})
-        if value is ...:
-            del place[last]
-        elif isinstance(place, list) and last == len(place):
-            place.append(value)
-        else:
-            place[last] = value
-    return data
+    return edited(SMALL, edits)
 
 
 def refused(*edits: tuple[str, Any]) -> list[tuple[str, str, str]]:
