@@ -213,7 +213,7 @@ def _connect(path: Wanted, names: tuple[str, str], host: Host) -> None:
 
 
 def _put(path: str, text: str) -> None:
-    """A whole file that only root reads."""
+    """A whole file that only root reads. It grows a directory higher: open-iscsi reads files beside records."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".kiban-", dir=os.path.dirname(os.path.dirname(path)))
     with os.fdopen(handle, "w", encoding="utf-8") as file:
