@@ -15,8 +15,8 @@ __all__ = ["METADATA", "disk_path", "domain_xml", "fingerprint", "nvram_path"]
 
 METADATA = "https://github.com/kiban/kiban.baremetal/lab"
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
-# Without highres timers end with the next tick of 4 ms: programs in Go sleep for 20 microseconds again and again, and each
-# end of that costs an emulated processor an interrupt and a switch. An idle control plane takes a fifth less.
+# Without highres timers end with the next tick of 4 ms: programs in Go sleep for 20 microseconds again and again, and
+# the end of each costs an emulated processor an interrupt and a switch. An idle control plane takes a fifth less.
 # The last: a kernel turns its netfilter calls on by patching code that other processors run. QEMU's emulation of that
 # fails now and then ("Oops: int3" in ip_rcv), so it happens before there is traffic and not when kube-proxy starts.
 EMULATED_KERNEL_ARGS = "mitigations=off nowatchdog tsc=reliable highres=off nf_conntrack.enable_hooks=1"
