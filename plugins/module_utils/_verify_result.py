@@ -12,7 +12,7 @@ import copy
 from datetime import datetime, timezone
 from typing import Any
 
-__all__ = ["ResultError", "begin", "conclude", "end", "failed_checks", "stamp", "start"]
+__all__ = ["ResultError", "begin", "conclude", "end", "failed_checks", "stamp", "start", "unproved_checks"]
 
 Result = dict[str, Any]
 
@@ -56,7 +56,10 @@ def _step(result: Result, name: str) -> tuple[Result, dict[str, Any]]:
 
 
 def begin(result: Result, name: str, now: float) -> Result:
+    """A check has begun, or goes on: its time counts from its first step. One that has failed stays as it is."""
     changed, check = _step(result, name)
+    if name in failed_checks(result) or check["detail"] == NOT_FINISHED:
+        return changed
     check.update(ok=False, detail=NOT_FINISHED, started=stamp(now), seconds=0.0, figures={})
     return changed
 
@@ -81,5 +84,11 @@ def conclude(result: Result, now: float) -> Result:
 
 
 def failed_checks(result: Result) -> list[str]:
+    """Checks that have ended without passing."""
+    open_ones = (NOT_RUN, NOT_FINISHED)
+    return [check["name"] for check in result["checks"] if not check["ok"] and check["detail"] not in open_ones]
+
+
+def unproved_checks(result: Result) -> list[str]:
     """Checks that were begun or given up and have not passed."""
     return [check["name"] for check in result["checks"] if not check["ok"] and check["detail"] != NOT_RUN]

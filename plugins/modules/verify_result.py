@@ -34,7 +34,8 @@ options:
   state:
     description:
       - V(started) begins a new result and drops an old one.
-      - V(running), V(passed), V(failed) are the states of one O(check).
+      - V(running), V(passed), V(failed) are the states of one O(check). V(running) again goes on with a check whose
+        time counts from the first time, and leaves one alone that has failed.
       - V(finished) ends the result, and fails unless every check has passed.
     type: str
     required: true
@@ -87,6 +88,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+failed_checks:
+  description: Names of the checks that have ended without passing.
+  type: list
+  elements: str
+  returned: always
 result:
   description: The result so far, as it is in the file.
   type: dict
@@ -111,6 +117,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._verify_result imp
     end,
     failed_checks,
     start,
+    unproved_checks,
 )
 
 
@@ -165,7 +172,7 @@ def main() -> None:
     )
     params = module.params
     if module.check_mode:
-        module.exit_json(changed=False, result={}, unproved=[])
+        module.exit_json(changed=False, result={}, failed_checks=[], unproved=[])
     try:
         result = advance(params, time.time())
         write_whole(params["path"], json.dumps(result, indent=2) + "\n", mode=0o644)
@@ -173,9 +180,10 @@ def main() -> None:
         module.fail_json(msg=str(exc))
     except NotWritten as exc:
         module.fail_json(msg=str(exc))
+    returned = {"result": result, "failed_checks": failed_checks(result), "unproved": unproved_checks(result)}
     if params["state"] == "finished" and not result["ok"]:
-        module.fail_json(msg=report(result), result=result, unproved=failed_checks(result))
-    module.exit_json(changed=False, result=result, unproved=failed_checks(result))
+        module.fail_json(msg=report(result), **returned)
+    module.exit_json(changed=False, **returned)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._verify_result imp
     failed_checks,
     stamp,
     start,
+    unproved_checks,
 )
 
 NOON = 1767268800.0
@@ -55,25 +56,36 @@ def test_all_passed_is_ok() -> None:
 def test_one_failure_is_not_ok() -> None:
     result = passed(fresh("nodes", "web"), "nodes")
     result = end(begin(result, "web", NOON), "web", False, "no answer", {}, NOON)
-    assert failed_checks(result) == ["web"]
+    assert failed_checks(result) == unproved_checks(result) == ["web"]
     assert conclude(result, NOON)["ok"] is False
 
 
 def test_a_check_that_did_not_run_is_not_ok() -> None:
     result = passed(fresh("nodes", "web"), "nodes")
-    assert failed_checks(result) == []
+    assert unproved_checks(result) == []
     assert conclude(result, NOON)["ok"] is False
 
 
 def test_a_check_that_did_not_finish_is_not_ok() -> None:
     result = begin(fresh("nodes"), "nodes", NOON)
-    assert failed_checks(result) == ["nodes"]
+    assert (failed_checks(result), unproved_checks(result)) == ([], ["nodes"])
     assert conclude(result, NOON)["ok"] is False
 
 
 def test_a_second_try_that_fails_takes_the_first_ones_success_back() -> None:
     result = passed(fresh("nodes"), "nodes")
     assert conclude(begin(result, "nodes", NOON + 5), NOON + 6)["ok"] is False
+
+
+def test_a_check_of_several_steps_counts_its_time_from_the_first() -> None:
+    result = begin(begin(fresh("nodes", "web"), "nodes", NOON), "web", NOON + 1)
+    result = end(begin(result, "nodes", NOON + 5), "nodes", True, "shown", {}, NOON + 7)
+    assert (result["checks"][0]["seconds"], result["checks"][0]["ok"]) == (7.0, True)
+
+
+def test_a_check_whose_first_step_has_failed_stays_failed() -> None:
+    result = end(begin(fresh("nodes"), "nodes", NOON), "nodes", False, "no answer", {}, NOON + 2)
+    assert begin(result, "nodes", NOON + 5) == result
 
 
 def test_a_check_cannot_pass_without_having_begun() -> None:
