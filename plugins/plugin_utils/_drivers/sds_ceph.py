@@ -27,6 +27,7 @@ __all__ = [
     "ceph_conf",
     "devices",
     "fsid",
+    "holders",
     "manifests",
     "monitors",
     "node_files",
@@ -95,6 +96,11 @@ def devices(site: Site, server: Server) -> list[str]:
         return []
     pools = {pool.name: pool for pool in site.profiles[server.profile].storage}
     return [f"/dev/{name}/{pools[name].volumes[0].name}" for name in CAPABILITIES.chosen_by(site).osds if name in pools]
+
+
+def holders(site: Site) -> list[str]:
+    """The servers with OSDs, which volumes are on."""
+    return [server.name for server in site.servers if devices(site, server)]
 
 
 def services(site: Site, server: Server) -> list[str]:

@@ -15,11 +15,14 @@ from .._site.model import Site
 from . import sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs
 from .sds import Capabilities
 
-__all__ = ["DRIVERS", "PROVISIONED", "PROVISIONER", "of_model"]
+__all__ = ["DRIVERS", "HOLDERS", "PROVISIONED", "PROVISIONER", "of_model"]
 
-DRIVERS: Mapping[str, Capabilities] = {
-    each.CAPABILITIES.driver: each.CAPABILITIES for each in (sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs)
-}
+_ALL = (sds_ceph, sds_iscsi, sds_local, sds_lvm, sds_nfs)
+
+DRIVERS: Mapping[str, Capabilities] = {each.CAPABILITIES.driver: each.CAPABILITIES for each in _ALL}
+
+HOLDERS: Mapping[str, Callable[[Site], list[str]]] = {each.CAPABILITIES.driver: each.holders for each in _ALL}
+"""By driver, which servers of a site that uses it may have its volumes on their disks."""
 
 PROVISIONER = "volume-provisioner"
 """Image of the bundle that makes the volumes of these drivers."""

@@ -13,7 +13,7 @@ from typing import Any
 from .._site.model import Server, Site
 from .sds import NODE_ROOT, PROVISIONER_RULES, Capabilities, Parts, api_server, rule, storage_class
 
-__all__ = ["CAPABILITIES", "initiator", "manifests", "node_files", "portals"]
+__all__ = ["CAPABILITIES", "holders", "initiator", "manifests", "node_files", "portals"]
 
 _NAMESPACE = "kiban-iscsi"
 _NAME = "iscsi-provisioner"
@@ -39,6 +39,11 @@ def portals(site: Site) -> list[str]:
     """Where the storage server listens: as the site says, else the standard port of its node address."""
     sds = CAPABILITIES.chosen_by(site)
     return list(sds.portals) or [f"{site.server(str(sds.server)).addresses['node']}:3260"]
+
+
+def holders(site: Site) -> list[str]:
+    """The server that volumes are on."""
+    return [str(CAPABILITIES.chosen_by(site).server)]
 
 
 def initiator(site: Site, server: Server) -> str:

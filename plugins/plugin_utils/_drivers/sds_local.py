@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._site.model import Site
 from .sds import READ, WRITE, Capabilities, Parts, api_server, rule, storage_class
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "NAMESPACE",
     "STORAGE_CLASS",
     "Images",
+    "holders",
     "manifests",
     "mounted_paths",
     "of_model",
@@ -74,6 +76,11 @@ class Images:
     provisioner: str
     helper: str
     """Any image with C(/bin/sh), C(mkdir) and C(rm)."""
+
+
+def holders(site: Site) -> list[str]:
+    """The servers that volumes can be on, as far as the model tells: those whose profile has data disks."""
+    return [server.name for server in site.servers if "data" in site.profiles[server.profile].disks]
 
 
 def mounted_paths(disks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from .._site.model import Site
 from .sds import NODE_ROOT, PROVISIONER_RULES, WRITE, Capabilities, Parts, api_server, rule, storage_class
 
-__all__ = ["CAPABILITIES", "manifests", "nodes"]
+__all__ = ["CAPABILITIES", "holders", "manifests"]
 
 _NAMESPACE = "kiban-lvm"
 _NAME = "lvm-provisioner"
@@ -38,8 +38,8 @@ def _volume_group(site: Site) -> str:
     return str(CAPABILITIES.chosen_by(site).volume_group)
 
 
-def nodes(site: Site) -> list[str]:
-    """The servers whose profile makes the volume group."""
+def holders(site: Site) -> list[str]:
+    """The servers that volumes can be on: those whose profile makes the volume group."""
     group = _volume_group(site)
     return sorted(
         server.name
@@ -91,7 +91,7 @@ def _daemon_set(site: Site, image: str, api_port: int, pull_policy: str) -> dict
             *api_server(site.cluster.endpoint, api_port),
         ],
     }
-    expressions = [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes(site)}]
+    expressions = [{"key": "kubernetes.io/hostname", "operator": "In", "values": holders(site)}]
     terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
     pod = {
         **its_pod,

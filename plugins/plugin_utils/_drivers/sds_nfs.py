@@ -13,7 +13,7 @@ from typing import Any
 from .._site.model import Server, Site
 from .sds import MAKES_DIRECTORIES, PROVISIONER_RULES, Capabilities, Parts, api_server, storage_class
 
-__all__ = ["CAPABILITIES", "EXPORTS", "address", "exports", "manifests", "node_files"]
+__all__ = ["CAPABILITIES", "EXPORTS", "address", "exports", "holders", "manifests", "node_files"]
 
 _NAMESPACE = "kiban-nfs"
 _NAME = "nfs-provisioner"
@@ -43,6 +43,11 @@ def address(site: Site) -> str:
 def exports(site: Site, server: Server) -> bool:
     """The volumes are on this server of the site."""
     return CAPABILITIES.used_by(site) and CAPABILITIES.chosen_by(site).server == server.name
+
+
+def holders(site: Site) -> list[str]:
+    """The server of the site that volumes are on; none with somebody's filer."""
+    return [server.name for server in site.servers if exports(site, server)]
 
 
 EXPORTS = "/etc/exports.d/kiban.exports"

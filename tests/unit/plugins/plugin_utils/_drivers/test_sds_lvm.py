@@ -24,7 +24,7 @@ def objects() -> dict[str, dict[str, Any]]:
 
 
 def test_it_runs_where_the_volume_group_is() -> None:
-    assert sds_lvm.nodes(site()) == ["cp1", "node1"]
+    assert sds_lvm.holders(site()) == ["cp1", "node1"]
     pod = objects()["DaemonSet"]["spec"]["template"]["spec"]
     terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert terms[0]["matchExpressions"][0]["values"] == ["cp1", "node1"]
