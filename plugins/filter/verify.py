@@ -1,7 +1,7 @@
 # Copyright: Contributors to the kiban.baremetal project
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters of the role verify. The work is done in plugin_utils/_verify.py."""
+"""Filters of the role verify. The work is done in plugin_utils/_verify*.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils._play import site_of_input
 from ..plugin_utils._verify import (
     contract_dials,
     node_problems,
     pod_dials,
     probe_figures,
-    sds_capabilities,
-    space_command,
 )
 from ..plugin_utils._verify_network import (
     balancer_dials,
@@ -29,6 +28,7 @@ from ..plugin_utils._verify_network import (
     throughput_ends,
     throughput_figures,
 )
+from ..plugin_utils._verify_storage import checks, space_command
 
 
 def _told(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,6 +60,17 @@ def _contract_dials(
     return contract_dials(pods, services, domain, mtu, far, overlay, masquerade, dual, outside6 or None)
 
 
+def _verify_checks(
+    rows: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any] | str,
+    has: Sequence[str],
+    drivers: Sequence[str] | str,
+    workers: Sequence[str],
+) -> list[dict[str, Any]]:
+    named = drivers.split(",") if isinstance(drivers, str) else drivers
+    return checks(rows, site_of_input(data), has, [name.strip() for name in named if name.strip()], workers)
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -72,9 +83,9 @@ class FilterModule:
             "pod_dials": _told(pod_dials),
             "policy_steps": _told(policy_steps),
             "probe_figures": probe_figures,
-            "sds_capabilities": _told(sds_capabilities),
             "silence_figures": silence_figures,
             "space_command": space_command,
             "throughput_ends": _told(throughput_ends),
             "throughput_figures": throughput_figures,
+            "verify_checks": _told(_verify_checks),
         }

@@ -8,14 +8,11 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlencode
 
-from ._drivers.sds_drivers import DRIVERS
 from ._fabric.overlay import OVERLAY_HEADERS
 
 __all__ = [
@@ -25,8 +22,6 @@ __all__ = [
     "node_problems",
     "pod_dials",
     "probe_figures",
-    "sds_capabilities",
-    "space_command",
     "two_sets",
 ]
 
@@ -249,45 +244,3 @@ def _host_port(pod: Mapping[str, Any]) -> int:
 def probe_figures(probe: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of a measurement by http_probe."""
     return {key: probe[key] for key in _FIGURES if key in probe}
-
-
-def sds_capabilities(driver: str, server_known: bool = True) -> dict[str, Any]:
-    """What a storage driver offers, with C(offered): the words by which checks of its contract are chosen.
-
-    How much is free can be measured where one server of the site holds the volumes, not on somebody's filer.
-    """
-    if driver not in DRIVERS:
-        raise ValueError(f"there is no storage driver '{driver}', only {', '.join(sorted(DRIVERS))}")
-    can = DRIVERS[driver]
-    offers = {
-        "many": "ReadWriteMany" in can.access_modes,
-        "size_enforced": can.size_enforced,
-        "capacity_told": can.capacity_told,
-        "expansion": can.expansion,
-        "measured": can.room_told_by == "node" or (can.room_told_by == "server" and server_known),
-    }
-    return {**asdict(can), "offered": [word for word, offer in offers.items() if offer], "not_offered": can.not_offered}
-
-
-def space_command(volume: Mapping[str, Any], nfs_servers: Sequence[str]) -> dict[str, Any]:
-    """The host that holds a PersistentVolume, C(argv) that says there how many bytes are free, and its raw C(device).
-
-    C(device) is a shell's word: the block device under the volume, or under the file system that it is a directory of.
-    """
-    spec = volume["spec"]
-    if "nfs" in spec:
-        host, path = nfs_servers[0], str(spec["nfs"]["path"])
-    else:
-        terms = spec["nodeAffinity"]["required"]["nodeSelectorTerms"]
-        expressions = [each for term in terms for each in term["matchExpressions"]]
-        host, path = expressions[0]["values"][0], str(spec["local"]["path"])
-    if path.startswith("/dev/"):
-        group = path.split("/")[2]
-        free = ["vgs", "--noheadings", "--units=b", "--nosuffix", "--options=vg_free", group]
-        return {"host": host, "argv": free, "device": path}
-    target = f"--target={posixpath.dirname(path)}"
-    return {
-        "host": host,
-        "argv": ["findmnt", "--noheadings", "--bytes", "--output=AVAIL", target],
-        "device": f"$(findmnt --noheadings --nofsroot --output=SOURCE {target})",
-    }

@@ -26,7 +26,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_local
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._readers.cluster import read_objects
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.objects import differences
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import sds_capabilities
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify_storage import volume_of
 from ansible_collections.kiban.baremetal.tests.integration.kube_api import CHECKOUT, Cluster
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import with_ipv6
 
@@ -250,17 +250,18 @@ def test_parts_that_the_model_does_not_have_go_without_leftovers(cluster: Cluste
 
 @pytest.mark.parametrize(
     ("name", "dual"),
-    [("web", False), ("volume", False), ("sds", False), ("sdn", False), ("sdn", True), ("balanced", True)],
+    [("web", False), ("sds", False), ("sdn", False), ("sdn", True), ("balanced", True)],
 )
 def test_the_applications_of_the_verification(cluster: Cluster, run_module: RunModule, name: str, dual: bool) -> None:
     template = Path(CHECKOUT / f"roles/verify/templates/{name}.yaml.j2").read_text()
     settings: dict[str, Any] = {
         "verify_namespace": "apps",
         "_verify_image": "agnhost:x",
-        "verify_storage_class": "kiban-local",
     }
-    settings |= {"_verify_sds": sds_capabilities("nfs"), "__verify_sds_size": 64}
-    settings |= {"__verify_sds_pods": {"sds": "node1", "sds-other": "node2"}}
+    site = load_site(yaml.safe_load((CHECKOUT / "inventories/lab-storage/site.yml").read_text()))
+    volume = volume_of(site, "nfs", "node1", ["node1", "node2"])
+    settings |= {"_verify_volume": volume, "_verify_pods": volume["first"]}
+    settings |= {"_verify_check": {"name": "sds:nfs", "size": 64}}
     settings |= {"_verify_dual": dual, "_verify_balanced6": dual, "verify_host_port": 18080}
     settings["_verify_family_policy"] = "RequireDualStack" if dual else "SingleStack"
     text = jinja2.Template(template, undefined=jinja2.StrictUndefined).render(settings)

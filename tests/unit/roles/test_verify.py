@@ -20,6 +20,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import 
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fake_kubectl import Call, FakeKubectl
 
 SERVERS = ["cp1", "node1", "node2"]
+CLUSTER = {"kubernetes": "v1.36.3", "sdn": {"driver": "bgp"}, "sds": [{"driver": "local"}]}
 
 
 def node(name: str, version: str) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def inventory(fake: FakeKubectl, result: Path, outside: tuple[str, ...], site: s
             },
             "vars": {
                 "ansible_python_interpreter": sys.executable,
-                "kiban_site": {"site": {"name": "lab"}, "cluster": {"kubernetes": "v1.36.3", "sdn": {"driver": "bgp"}}},
+                "kiban_site": {"site": {"name": "lab"}, "cluster": CLUSTER},
                 "kiban_site_json": site,
                 "kiban_work": str(fake.folder),
                 "kiban_site_dir": str(fake.folder),
@@ -96,7 +97,8 @@ def test_a_node_of_another_version_fails_the_run_and_what_needs_it(play: Any, tm
     )
     assert details["web"] == (False, "Refuse a check whose ground is missing: not tried, as it needs nodes")
     assert details["pod_network"][1].endswith("not tried, as it needs web")
-    assert details["volume_after_power_cycle"][1].endswith("not tried, as it needs worker_on")
+    assert details["sds:local"][1].endswith("not tried, as it needs web")
+    assert details["sds_power:local"][1].endswith("not tried, as it needs sds_count:local, worker_on")
     assert details["cleanup"][0] is True
     assert not any(ok for name, (ok, _detail) in details.items() if name != "cleanup")
     assert "cp1 Ready" in done.stdout

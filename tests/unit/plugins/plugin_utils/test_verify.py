@@ -23,8 +23,6 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._verify import (
     node_problems,
     pod_dials,
     probe_figures,
-    sds_capabilities,
-    space_command,
 )
 
 
@@ -237,40 +235,3 @@ def test_what_answers_outside_tells_the_address_and_ends(checkout: Path) -> None
     finally:
         process.kill()
         process.wait()
-
-
-@pytest.mark.parametrize(
-    ("driver", "server_known", "offered"),
-    [
-        ("ceph", True, ["many", "size_enforced", "expansion"]),
-        ("local", True, ["measured"]),
-        ("lvm", False, ["size_enforced", "capacity_told", "expansion", "measured"]),
-        ("nfs", True, ["many", "measured"]),
-        ("nfs", False, ["many"]),
-    ],
-)
-def test_checks_of_storage_are_chosen_by_what_a_driver_offers(
-    driver: str, server_known: bool, offered: list[str]
-) -> None:
-    can = sds_capabilities(driver, server_known)
-    assert (can["driver"], can["offered"]) == (driver, offered)
-    assert "snapshots" in can["not_offered"]
-
-
-def test_an_unknown_storage_driver() -> None:
-    with pytest.raises(ValueError, match=r"there is no storage driver 'longhorn', only ceph, iscsi, local, lvm, nfs"):
-        sds_capabilities("longhorn")
-
-
-def test_where_to_ask_how_much_is_free() -> None:
-    node = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node1"]}
-    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [node]}]}}
-    path = "/var/lib/kiban/local/S1/pvc-1_apps_sds"
-    found = space_command({"spec": {"local": {"path": path}, "nodeAffinity": affinity}}, [])
-    assert (found["host"], found["argv"][-1]) == ("node1", "--target=/var/lib/kiban/local/S1")
-    found = space_command({"spec": {"local": {"path": "/dev/fast/pvc-1"}, "nodeAffinity": affinity}}, [])
-    assert (found["host"], found["argv"][0], found["argv"][-1]) == ("node1", "vgs", "fast")
-    assert found["device"] == "/dev/fast/pvc-1"
-    shared = {"spec": {"nfs": {"server": "198.51.100.22", "path": "/srv/volumes/pvc-1"}}}
-    found = space_command(shared, ["node2"])
-    assert (found["host"], found["argv"][-1]) == ("node2", "--target=/srv/volumes")
