@@ -102,7 +102,7 @@ def test_a_node_of_another_version_fails_the_run_and_what_needs_it(play: Any, tm
     assert details["cleanup"][0] is True
     assert not any(ok for name, (ok, _detail) in details.items() if name != "cleanup")
     assert "cp1 Ready" in done.stdout
-    assert "9 of 10 checks failed" in done.stdout
+    assert "11 of 12 checks failed" in done.stdout
     fake.assert_all_made()
 
 
