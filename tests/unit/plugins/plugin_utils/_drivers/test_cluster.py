@@ -14,6 +14,7 @@ import yaml
 
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers import policies
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster import artifacts, images_of, manifests
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import PROVISIONER
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.host import frr_config
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import Site
@@ -40,7 +41,7 @@ def workloads(site: Site) -> dict[str, dict[str, Any]]:
 
 def test_a_site_that_asks_for_nothing_gets_cluster_dns_only(checkout: Path) -> None:
     lab = of(checkout, "lab")
-    assert artifacts(lab) == []
+    assert artifacts(lab) == [PROVISIONER]
     assert list(workloads(lab)) == ["coredns"]
 
 

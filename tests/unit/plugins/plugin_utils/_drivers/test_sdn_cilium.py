@@ -21,6 +21,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.cluster i
     manifests,
     unwanted,
 )
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_drivers import PROVISIONER
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site import stages
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.changes import Intent, View
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.kubeadm import init_config
@@ -83,7 +84,7 @@ def test_kubeadm_starts_no_kube_proxy(checkout: Path, site: Site) -> None:
 
 
 def test_what_is_brought_is_there_with_its_images(checkout: Path, site: Site) -> None:
-    assert artifacts(site) == [sdn_cilium.PLUGIN, *sdn_cilium.IMAGES]
+    assert artifacts(site) == [sdn_cilium.PLUGIN, *sdn_cilium.IMAGES, PROVISIONER]
     recipe = yaml.safe_load((checkout / "roles/bundle/files/bundle.yml").read_text())["artifacts"]
     assert set(artifacts(site)) <= {entry["name"] for entry in recipe if entry.get("optional")}
     found = workloads(site)
