@@ -133,5 +133,5 @@ def test_a_server_that_is_installed_gets_its_pools() -> None:
 
 
 def test_a_site_without_such_drivers_has_no_such_stage() -> None:
-    assert pools(plan_for("node1", server("node1", {}), "lab")) == []
-    assert pools(plan_for("node1", HostState(), "lab", bmc="off")) == []
+    assert pools(plan_for("node1", server("node1", {}), "lab-fabric")) == []
+    assert pools(plan_for("node1", HostState(), "lab-fabric", bmc="off")) == []

@@ -19,7 +19,8 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import block_targets, select_pools
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars import site_vars
 
-LAB = yaml.safe_load((Path(__file__).resolve().parents[5] / "inventories" / "lab" / "site.yml").read_text("utf-8"))
+INVENTORIES = Path(__file__).resolve().parents[5] / "inventories"
+LAB = yaml.safe_load((INVENTORIES / "lab-fabric" / "site.yml").read_text("utf-8"))
 PROFILE = next(iter(LAB["profiles"]))
 FAST: dict[str, Any] = {
     "select": "protocol == 'NVMe'",
