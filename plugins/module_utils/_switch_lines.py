@@ -97,7 +97,7 @@ SONIC = Dialect(
 EOS = Dialect(
     managed=r"vlan |interface (Ethernet|Port-Channel|Vlan|Loopback0)|ip prefix-list |ip routing|lldp run|"
     r"mlag configuration|router (bgp|bfd)",
-    single=r"description |mtu |l2 mtu |ip address |name |switchport (mode|access vlan|trunk (native|allowed) vlan) |"
+    single=r"description |mtu |ip address |name |switchport (mode|access vlan|trunk (native|allowed) vlan) |"
     r"channel-group |mlag |router-id |maximum-paths |interval |domain-id |local-interface |"
     r"peer-(address heartbeat|address|link) |seq \d+ |neighbor \S+ (remote-as|peer group(?= \S)|prefix-list) |"
     r"neighbor interface \S+ ",

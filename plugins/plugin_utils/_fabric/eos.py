@@ -9,16 +9,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from ...module_utils._switch_lines import EOS, paths
 from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
-from .intent import MLAG_VLAN, Bgp, Filter, Intent, Lag, Mlag, Neighbor, Port, Svi, Vlan, natural
+from .intent import (
+    JUMBO_MTU,
+    MLAG_VLAN,
+    Bgp,
+    FabricError,
+    Filter,
+    Intent,
+    Lag,
+    Mlag,
+    Neighbor,
+    Port,
+    Svi,
+    Vlan,
+    natural,
+)
 from .switchport import describe, parse_port, parse_vlans, vlans
 
 __all__ = ["LINES", "TABLES", "parse", "render"]
 
 LINES, TABLES = EOS, None
+
+_One = TypeVar("_One", Port, Lag)
+
+_LARGEST = 9214
+"""MTU in bytes: what ports have where the model asks for C(JUMBO_MTU)."""
 
 
 def render(intent: Intent) -> Config:
@@ -27,13 +47,17 @@ def render(intent: Intent) -> Config:
         out.under(f"vlan {vlan.number}")(f"name {vlan.name}")
     for lag in intent.lags:
         lines = out.under(f"interface Port-Channel{lag.number}")
-        lines(f"description {lag.description}", f"l2 mtu {lag.mtu}", *_vlans(lag))
+        lines(f"description {lag.description}", f"mtu {_mtu(lag)}", *_vlans(lag))
         lines(f"mlag {lag.number}" if lag.mlag else "")
     for port in intent.ports:
         _port(out.under(f"interface {port.name}"), port)
     if intent.loopback:
         out.under("interface Loopback0")(f"ip address {intent.loopback}/32")
     for svi in intent.svis:
+        if svi.mtu > _LARGEST:
+            raise FabricError(
+                f"{intent.name}: EOS has no MTU above {_LARGEST}; the network of VLAN {svi.vlan} has {svi.mtu}"
+            )
         out.under(f"interface Vlan{svi.vlan}")(f"mtu {svi.mtu}", f"ip address {svi.address}")
     if intent.mlag:
         _mlag(out, intent, intent.mlag)
@@ -43,19 +67,24 @@ def render(intent: Intent) -> Config:
     return Config(text=str(out))
 
 
+def _mtu(port: Port | Lag) -> int:
+    return _LARGEST if port.mtu == JUMBO_MTU else port.mtu
+
+
 def _vlans(port: Port | Lag) -> list[str]:
     mode, lines = vlans(port)
     return [*lines, f"switchport mode {mode}"]
 
 
 def _port(out: Block, port: Port) -> None:
-    out(f"description {port.description}")
+    # "l2 mtu" is not there on every platform; where it is not, ports without it forward jumbo frames all the same.
+    out(f"description {port.description}", f"mtu {_mtu(port)}")
     if port.lag is not None:
-        out(f"l2 mtu {port.mtu}", f"channel-group {port.lag} mode active")
+        out(f"channel-group {port.lag} mode active")
     elif port.routed:
-        out("no switchport", f"mtu {port.mtu}", f"ip address {port.address}" if port.address else "ipv6 enable")
+        out("no switchport", f"ip address {port.address}" if port.address else "ipv6 enable")
     else:
-        out(f"l2 mtu {port.mtu}", *_vlans(port))
+        out(*_vlans(port))
 
 
 def _mlag(out: Block, intent: Intent, mlag: Mlag) -> None:
@@ -97,7 +126,9 @@ def parse(name: str, config: Config) -> Intent:
     mlag = _parse_mlag(tree.at("mlag configuration"))
     peer_link = tree.at("mlag configuration").one("peer-link Port-Channel")
     lags = [
-        Lag(int(number), *describe(lines), *parse_vlans(lines), lines.one("mlag ") is not None, number == peer_link)
+        _jumbo(
+            Lag(int(number), *describe(lines), *parse_vlans(lines), lines.one("mlag ") is not None, number == peer_link)
+        )
         for number, lines in tree.all("interface Port-Channel")
     ]
     svis = [
@@ -110,12 +141,16 @@ def parse(name: str, config: Config) -> Intent:
         name=name,
         loopback=loopback.partition("/")[0] if loopback else None,
         vlans=tuple(Vlan(int(number), lines.one("name ") or "") for number, lines in tree.all("vlan ")),
-        ports=tuple(parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
+        ports=tuple(_jumbo(parse_port(f"Ethernet{number}", lines)) for number, lines in tree.all("interface Ethernet")),
         lags=tuple(lags),
         svis=tuple(svis),
         bgp=_parse_bgp(tree),
         mlag=mlag,
     )
+
+
+def _jumbo(one: _One) -> _One:
+    return replace(one, mtu=JUMBO_MTU) if one.mtu == _LARGEST else one
 
 
 def _parse_mlag(lines: Tree) -> Mlag | None:

@@ -9,14 +9,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...module_utils._switch_lines import NXOS, paths
 from .config import LINKS, SERVERS, Block, Config, Tree, filter_rules, group_of, rule_of
-from .intent import Bgp, Filter, Intent, Lag, Mlag, Neighbor, Port, Svi, Vlan, natural
+from .intent import MARK, MLAG_VLAN, Bgp, FabricError, Filter, Intent, Lag, Mlag, Neighbor, Port, Svi, Vlan, natural
 from .switchport import describe, parse_port, parse_vlans, vlans
 
 __all__ = ["LINES", "TABLES", "parse", "render"]
 
 LINES, TABLES = NXOS, None
+
+_RESERVED = range(3968, 4095)
+"""VLANs that the switches keep for themselves. C(MLAG_VLAN) is one: a pair talks without any."""
 
 _FIRST, _SECOND = "role priority 1000", "role priority 2000"
 
@@ -30,6 +35,13 @@ def render(intent: Intent) -> Config:
     features += ["vpc"] if intent.mlag else []
     out(*(f"feature {name}" for name in sorted(features)))
     for vlan in intent.vlans:
+        if vlan.number == MLAG_VLAN and intent.mlag:
+            continue
+        if vlan.number in _RESERVED:
+            raise FabricError(
+                f"{intent.name}: NX-OS keeps the VLANs {_RESERVED[0]} to {_RESERVED[-1]} for itself; "
+                f"give the network of VLAN {vlan.number} another one"
+            )
         out.under(f"vlan {vlan.number}")(f"name {vlan.name}")
     if intent.bgp:
         for one in intent.bgp.filters:
@@ -43,8 +55,9 @@ def render(intent: Intent) -> Config:
         lines = out.under(f"interface port-channel{lag.number}")
         lines(f"description {lag.description}", f"mtu {lag.mtu}", *_vlans(lag))
         lines(f"vpc {lag.number}" if lag.mlag else "", "vpc peer-link" if lag.peer_link else "")
+    by_number = {lag.number: lag for lag in intent.lags}
     for port in intent.ports:
-        _port(out.under(f"interface {port.name}"), port)
+        _port(out.under(f"interface {port.name}"), port, by_number.get(port.lag or 0))
     if intent.loopback:
         out.under("interface loopback0")(f"ip address {intent.loopback}/32")
     if intent.bgp:
@@ -53,17 +66,18 @@ def render(intent: Intent) -> Config:
 
 
 def _vlans(port: Port | Lag) -> list[str]:
-    mode, lines = vlans(port)
+    mode, lines = vlans(replace(port, tagged=tuple(vlan for vlan in port.tagged if vlan != MLAG_VLAN)))
     return ["switchport", f"switchport mode {mode}", *lines]
 
 
-def _port(out: Block, port: Port) -> None:
+def _port(out: Block, port: Port, lag: Lag | None) -> None:
     out(f"description {port.description}")
     if port.routed:
         out("no switchport", f"mtu {port.mtu}")
         out(*([f"ip address {port.address}"] if port.address else ["ip forward", "ipv6 address use-link-local-only"]))
-    elif port.lag is not None:
-        out(f"mtu {port.mtu}", f"channel-group {port.lag} mode active")
+    elif lag:
+        # A port whose mode, VLANs or MTU are not those of the port channel is refused, or suspended.
+        out(f"mtu {port.mtu}", *_vlans(lag), f"channel-group {lag.number} mode active")
     else:
         out(f"mtu {port.mtu}", *_vlans(port))
     out("no shutdown")
@@ -90,27 +104,27 @@ def _bgp(out: Block, bgp: Bgp) -> None:
 def parse(name: str, config: Config) -> Intent:
     """The intent that a configuration of this driver says."""
     tree = Tree(paths(config.text, NXOS))
-    lags = [
-        Lag(
-            int(number),
-            *describe(lines),
-            *parse_vlans(lines),
-            (lines.one("vpc ") or "").isdigit(),
-            "vpc peer-link" in lines.children,
-        )
-        for number, lines in tree.all("interface port-channel")
-    ]
+    lags = []
+    for number, lines in tree.all("interface port-channel"):
+        untagged, tagged = parse_vlans(lines)
+        peer_link = "vpc peer-link" in lines.children
+        of_pair = (*tagged, MLAG_VLAN) if peer_link else tagged
+        mlag = (lines.one("vpc ") or "").isdigit()
+        lags.append(Lag(int(number), *describe(lines), untagged, of_pair, mlag, peer_link))
     svis = [
         Svi(int(vlan), lines.one("ip address ") or "", int(lines.one("mtu ") or 0))
         for vlan, lines in tree.all("interface Vlan")
     ]
     loopback = tree.at("interface loopback0").one("ip address ")
     domains = tree.all("vpc domain ")
+    vlans_found = [Vlan(int(number), lines.one("name ") or "") for number, lines in tree.all("vlan ")]
+    if domains:
+        vlans_found.append(Vlan(MLAG_VLAN, f"{MARK}-MLAG"))
     keepalive = domains[0][1].one("peer-keepalive destination ") if domains else None
     return Intent(
         name=name,
         loopback=loopback.partition("/")[0] if loopback else None,
-        vlans=tuple(Vlan(int(number), lines.one("name ") or "") for number, lines in tree.all("vlan ")),
+        vlans=tuple(vlans_found),
         ports=tuple(parse_port(f"Ethernet{number}", lines) for number, lines in tree.all("interface Ethernet")),
         lags=tuple(lags),
         svis=tuple(svis),

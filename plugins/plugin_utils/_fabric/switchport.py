@@ -25,8 +25,8 @@ def vlans(port: Port | Lag) -> tuple[str, list[str]]:
 
 
 def describe(lines: Tree) -> tuple[str, int]:
-    """Description and MTU. EOS has an MTU of its own for frames that are not routed."""
-    return lines.one("description ") or "", int(lines.one("l2 mtu ") or lines.one("mtu ") or 0)
+    """Description and MTU."""
+    return lines.one("description ") or "", int(lines.one("mtu ") or 0)
 
 
 def parse_vlans(lines: Tree) -> tuple[int | None, tuple[int, ...]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.config import Config, vlan_list, vlan_set
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.derive import intent, intents
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.drivers import DRIVERS, drift, parse, render
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError, Intent
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._fabric.intent import FabricError, Intent, Vlan
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.tests.unit.plugins.fabric_site import BASE, dual_sites, sites, with_os
 
@@ -53,6 +54,12 @@ def test_what_a_system_cannot_say_is_refused() -> None:
         render("linux", pair)
     with pytest.raises(FabricError, match="no table for BFD timers"):
         render("sonic", replace(pair, bgp=replace(pair.bgp, bfd_interval=100)))
+    with pytest.raises(FabricError, match="tor1: EOS has no MTU above 9214; the network of VLAN 20 has 9216"):
+        render("eos", replace(pair, svis=(replace(pair.svis[0], mtu=9216),)))
+    for number in (3968, 4094):
+        with pytest.raises(FabricError, match=f"VLANs 3968 to 4094 for itself; give the network of VLAN {number}"):
+            render("nxos", replace(tor1("nxos"), vlans=(Vlan(number, "KIBAN-node"),), mlag=None))
+    render("nxos", replace(tor1("nxos"), vlans=(Vlan(3967, "KIBAN-node"),)))
 
 
 @pytest.mark.parametrize("os", SYSTEMS)
@@ -125,6 +132,35 @@ def test_facts_of_the_hardware_are_nobodys_business() -> None:
     running["FEATURE"] = {"bgp": {"state": "enabled"}}
     found = drift("sonic", wanted, Config(running), exclusive=True)
     assert found.remove == (("PORT", "Ethernet124", 'admin_status="down"'),)
+
+
+def test_ports_of_eos_have_the_largest_mtu_that_it_takes() -> None:
+    text = render("eos", tor1("eos")).text
+    assert "interface Port-Channel2\n   description KIBAN node1\n   mtu 9214\n" in text
+    assert "interface Ethernet1\n   description KIBAN cp1 eno1\n   mtu 1500\n" in text
+    assert "interface Ethernet49\n   description KIBAN spine1 Ethernet1\n   mtu 9214\n" in text
+    assert "l2 mtu" not in text
+
+
+def test_a_pair_of_nxos_has_no_vlan_of_its_own() -> None:
+    text = render("nxos", tor1("nxos")).text
+    assert "4094" not in text
+    assert "  switchport trunk allowed vlan 20,30\n  vpc peer-link\n" in text
+
+
+def test_members_of_a_port_channel_of_nxos_have_its_vlans() -> None:
+    """It takes only ports whose mode, VLANs and MTU are the same."""
+    blocks = dict(
+        part.split("\n", 1) for part in render("nxos", tor1("nxos")).text.split("interface ") if "description" in part
+    )
+    for group, port in ((1, 1), (2, 2), (2000, 51)):
+        of_group, of_port = (
+            [line for line in blocks[name].splitlines() if re.match("  (mtu|switchport)", line)]
+            for name in (f"port-channel{group}", f"Ethernet1/{port}")
+        )
+        assert of_group == of_port
+        assert len(of_group) >= 4
+        assert f"  channel-group {group} mode active\n" in blocks[f"Ethernet1/{port}"]
 
 
 def test_lines_of_the_top_of_rack_switch() -> None:
