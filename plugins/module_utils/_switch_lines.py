@@ -95,8 +95,8 @@ SONIC = Dialect(
 )
 # Of these only comparing is done here; the vendors' own collections type what is to change.
 EOS = Dialect(
-    managed=r"vlan |interface (Ethernet|Port-Channel|Vlan|Loopback0)|ip prefix-list |ip routing|lldp run|"
-    r"mlag configuration|router (bgp|bfd)",
+    managed=r"vlan |interface (Ethernet|Port-Channel|Vlan|Loopback0)|ip prefix-list |ip routing|ipv6 unicast-routing|"
+    r"lldp run|mlag configuration|router (bgp|bfd)",
     single=r"description |mtu |ip address |name |switchport (mode|access vlan|trunk (native|allowed) vlan) |"
     r"channel-group |mlag |router-id |maximum-paths |interval |domain-id |local-interface |"
     r"peer-(address heartbeat|address|link) |seq \d+ |neighbor \S+ (remote-as|peer group(?= \S)|prefix-list) |"

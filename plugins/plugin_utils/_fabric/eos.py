@@ -96,8 +96,9 @@ def _mlag(out: Block, intent: Intent, mlag: Mlag) -> None:
 
 
 def _bgp(out: Block, bgp: Bgp) -> None:
-    # The second form routes IPv4 over unnumbered links (RFC 5549).
-    out("ip routing", "ip routing ipv6 interfaces")
+    # IPv4 over unnumbered links (RFC 5549); whoever is at the other end is looked for only where IPv6 is routed.
+    unnumbered = any(neighbor.peer.startswith("Ethernet") for neighbor in bgp.neighbors)
+    out(*(["ip routing ipv6 interfaces", "ipv6 unicast-routing"] if unnumbered else ["ip routing"]))
     for one in bgp.filters:
         out.under(f"ip prefix-list {one.name}")(*(f"seq {number} {rule}" for number, rule in filter_rules(one)))
     interval = bgp.bfd_interval
@@ -113,8 +114,8 @@ def _bgp(out: Block, bgp: Bgp) -> None:
             lines(f"neighbor {neighbor.peer} peer group {group_of(neighbor)}")
             lines(f"neighbor {neighbor.peer} remote-as {neighbor.asn}")
     family = lines.under("address-family ipv4")
-    family(f"neighbor {LINKS} activate", f"neighbor {LINKS} next-hop address-family ipv6 originate")
-    family(f"neighbor {SERVERS} activate")
+    family(f"neighbor {LINKS} activate", f"neighbor {SERVERS} activate")
+    family(f"neighbor {LINKS} next-hop address-family ipv6 originate" if unnumbered else "")
     for neighbor in bgp.neighbors:
         family(f"neighbor {neighbor.peer} prefix-list {neighbor.accept} in" if neighbor.accept else "")
     family(*(f"network {network}" for network in bgp.networks))

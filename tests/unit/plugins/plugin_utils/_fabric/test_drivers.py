@@ -142,6 +142,21 @@ def test_ports_of_eos_have_the_largest_mtu_that_it_takes() -> None:
     assert "l2 mtu" not in text
 
 
+@pytest.mark.parametrize("links", [None, "10.255.0.0/28"])
+def test_eos_routes_ipv6_where_its_links_have_no_addresses(links: str | None) -> None:
+    """It looks for no neighbor on a port otherwise; where links have addresses, next hops are of IPv4."""
+    data = with_os("eos")
+    data["fabric"]["links"] = links
+    lines = [line.strip() for line in render("eos", intent(load_site(data), "tor1")).text.splitlines()]
+    assert ("ip routing" in lines) == bool(links)
+    for line in (
+        "ipv6 unicast-routing",
+        "ip routing ipv6 interfaces",
+        "neighbor KIBAN-LINKS next-hop address-family ipv6 originate",
+    ):
+        assert (line in lines) == (not links)
+
+
 def test_a_pair_of_nxos_has_no_vlan_of_its_own() -> None:
     text = render("nxos", tor1("nxos")).text
     assert "4094" not in text
