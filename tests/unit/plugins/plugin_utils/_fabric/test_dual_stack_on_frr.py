@@ -46,6 +46,7 @@ from ansible_collections.kiban.baremetal.tests.unit.plugins.pod_bench import (
 from ansible_collections.kiban.baremetal.tests.unit.plugins.switch_bench import Space, eventually, missing
 
 WHY = missing("ethtool") or missing_networkd()
+PORTMAP_LACKS = missing("iptables")
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.skipif(bool(WHY), reason=WHY)]
 
 HEADERS = {4: 28, 6: 48}
@@ -118,6 +119,7 @@ class TestSegment:
         assert pings(segment, "switch", pod(segment.site, "node1", 6))
 
     @pytest.mark.skipif(not (BUNDLE / "cni/ptp").exists(), reason="there is no bundle: run `make bundle`")
+    @pytest.mark.skipif(bool(PORTMAP_LACKS), reason=PORTMAP_LACKS)
     def test_the_cni_plugins_themselves(self, segment: SimpleNamespace) -> None:
         """With the rendered configuration a pod has both addresses, and its host port is reached by both."""
         site, name = segment.site, "node1"
