@@ -9,17 +9,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._clevis import Binding, Unlock, unlock_problems
+
 __all__ = [
     "BARRIERS",
+    "CACHE_VOLUME",
     "DESTRUCTIVE",
     "MIB",
     "SLACK",
     "Array",
+    "Cache",
+    "Cached",
     "Content",
     "Device",
     "Disk",
@@ -27,9 +34,11 @@ __all__ = [
     "Group",
     "Lv",
     "Pool",
+    "Refused",
     "Step",
     "Volume",
     "array_path",
+    "cache_mapping_path",
     "is_mapping",
     "made_uuid",
     "mapping_path",
@@ -38,6 +47,8 @@ __all__ = [
 ]
 
 MIB = 1 << 20
+# The logical volume that is the cache of a pool's volume. LVM appends _cvol while it is in use.
+CACHE_VOLUME = "kiban_cache"
 # Less than this at the end of a device is what tools leave over, not room to grow into.
 SLACK = 16 * MIB
 # mkfs.xfs refuses less.
@@ -46,6 +57,7 @@ _LEAST = {"raid0": 2, "raid1": 2, "raid5": 3, "raid6": 4, "raid10": 3}
 # Steps that write over what a device holds, or take it for good.
 DESTRUCTIVE = frozenset(
     {"partition", "array_create", "array_add", "luks_format", "group_create", "group_extend", "lv_remove", "mkfs"}
+    | {"cache_create"}
 )
 # After these there is more to be seen, or more room, so what comes next is decided again.
 BARRIERS = frozenset(
@@ -57,7 +69,10 @@ BARRIERS = frozenset(
         "luks_resize",
         "group_activate",
         "group_extend",
+        "group_reduce",
         "pv_resize",
+        "lv_refresh",
+        "cache_detach",
     }
 )
 
@@ -76,6 +91,16 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """Faster disks of a pool in front of one of its volumes."""
+
+    disks: tuple[str, ...]
+    volume: str
+    mode: str = "writethrough"
+    """writethrough: lost disks lose nothing. writeback: they lose what was not written to the volume yet."""
+
+
+@dataclass(frozen=True)
 class Pool:
     """Disks, and what is wanted on them: one file system, or a volume group with volumes, or with none of ours."""
 
@@ -87,6 +112,14 @@ class Pool:
     volumes: tuple[Volume, ...] = ()
     filesystem: str | None = None
     mount: str | None = None
+    cache: Cache | None = None
+    unlock: Unlock | None = None
+    """What opens its containers besides the key."""
+
+    @property
+    def all_disks(self) -> tuple[str, ...]:
+        """Serial numbers of the disks of its volumes, and then of its cache."""
+        return self.disks + (self.cache.disks if self.cache else ())
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -101,6 +134,8 @@ class Content:
     type: str
     uuid: str | None = None
     ready: bool = True
+    bindings: tuple[Binding, ...] = ()
+    """Of a LUKS container, those in the key slots that are ours."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +155,8 @@ class Disk:
     made: frozenset[str] = frozenset()
     mates: frozenset[str] = frozenset()
     """Serial numbers of all disks of the pool, as noted on this one."""
+    cache: frozenset[str] = frozenset()
+    """Those of them that are its cache."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +182,15 @@ class Array:
 
 
 @dataclass(frozen=True)
+class Cached:
+    """The cache that LVM has in front of a volume."""
+
+    mode: str
+    lost: bool = False
+    """A disk of it is gone, or the kernel gave it up: the volume fails."""
+
+
+@dataclass(frozen=True)
 class Lv:
     size: int
     type: str = "linear"
@@ -152,6 +198,9 @@ class Lv:
     new: bool = False
     """Tagged by us when it was made: its file system is not complete yet, and was never mounted."""
     active: bool = True
+    cached: Cached | None = None
+    stale: bool = False
+    """What the kernel has of it is older than what LVM has: a killed tool did not get to tell it."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +208,16 @@ class Group:
     """A volume group. pvs: device to bytes in use by LVM; sizes are bytes."""
 
     extent: int
-    free: int
+    free: Mapping[str, int]
+    """By physical volume."""
     pvs: Mapping[str, int]
     lvs: Mapping[str, Lv] = field(default_factory=dict)
     missing: int = 0
+    """Physical volumes that are gone, without those of a cache."""
+    cache: frozenset[str] = frozenset()
+    """Physical volumes that are there for a cache, by their tag."""
+    lost: int = 0
+    """Those that are gone."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +233,10 @@ class Facts:
     """Mount point to the first field of its line."""
     taken: Mapping[str, str] = field(default_factory=dict)
     """Mount point to what is mounted there."""
+    by_hand: frozenset[str] = frozenset()
+    """Mount points whose line says noauto."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Name of a container to the text of the enabled unit that opens it at boot."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +253,10 @@ class Step:
         return f"{self.pool}: {self.words}"
 
 
+class Refused(Exception):
+    """A pool cannot be brought to what is wanted; the message is complete."""
+
+
 def made_uuid(pool_id: str, what: str) -> str:
     """The UUID that a part of a pool is made with, so that it is recognised after a kill."""
     return str(uuid.uuid5(uuid.UUID(pool_id), what))
@@ -207,15 +270,22 @@ def mapping_path(pool: str, number: int | None) -> str:
     return f"/dev/mapper/{pool}-luks" + ("" if number is None else str(number))
 
 
+def cache_mapping_path(pool: str, serial: str) -> str:
+    """By its disk: another one takes the place of a lost one while the rest is open."""
+    return f"/dev/mapper/{pool}-luks-{hashlib.sha256(serial.encode()).hexdigest()[:8]}"
+
+
 def is_mapping(name: str, pool: str, volumes: Iterable[str]) -> bool:
     """Whether a device of device-mapper is a container of this pool, or one of these volumes or a part of it.
 
     LVM writes a - in names as --. Other volumes of the group are those of a storage driver.
     """
-    if name.rstrip("0123456789") == os.path.basename(mapping_path(pool, None)):
+    if re.match(re.escape(os.path.basename(mapping_path(pool, None))) + r"([0-9]*|-[0-9a-f]{8})$", name):
         return True
     ours = [f"{pool.replace('-', '--')}-{volume.replace('-', '--')}" for volume in volumes]
-    return any(name in (own, f"{own}-tpool") or name.startswith(f"{own}_t") for own in ours)
+    cache = f"{pool.replace('-', '--')}-{CACHE_VOLUME}"
+    parts = (f"{own}_{part}" for own in ours for part in ("t", "corig"))
+    return name.startswith((cache, *parts)) or any(name in (own, f"{own}-tpool") for own in ours)
 
 
 def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:
@@ -223,7 +293,7 @@ def problems(pools: Sequence[Pool], keys: Mapping[str, str]) -> list[str]:
     found: list[str] = []
     names = [pool.name for pool in pools]
     found += [f"pool {name} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
-    serials = [serial for pool in pools for serial in pool.disks]
+    serials = [serial for pool in pools for serial in pool.all_disks]
     found += [f"disk {serial} is named twice" for serial in sorted(set(serials)) if serials.count(serial) > 1]
     mounts = [mount for pool in pools for mount in (pool.mount, *(each.mount for each in pool.volumes)) if mount]
     found += [f"{mount} is the mount point of two" for mount in sorted(set(mounts)) if mounts.count(mount) > 1]
@@ -246,7 +316,16 @@ def pool_problems(pool: Pool, disks: int) -> Iterator[tuple[str | None, str]]:
         yield None, f"one file system needs one disk or a RAID level, not {disks} disks"
     if pool.mount and not pool.filesystem:
         yield None, "volumes are mounted, and not the pool"
+    if pool.unlock and not pool.luks:
+        yield None, "has no LUKS container that could be opened"
+    if pool.unlock:
+        yield from ((None, text) for text in unlock_problems(pool.unlock))
+    if pool.cache:
+        usable = [volume.name for volume in pool.volumes if volume.type != "thin"]
+        if pool.cache.volume not in usable:
+            yield None, f"its cache needs a volume that is not thin, among: {', '.join(usable) or 'none'}"
     names = [volume.name for volume in pool.volumes]
+    yield from ((CACHE_VOLUME, "is the name of a cache") for name in names if name == CACHE_VOLUME)
     yield from ((name, "is there twice") for name in sorted(set(names)) if names.count(name) > 1)
     rest = [volume.name for volume in pool.volumes if volume.size is None and volume.type != "thin"]
     yield from ((name, f"takes all that is left, as {rest[0]} does: give it a size") for name in rest[1:])

@@ -16,7 +16,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disk_claim, _disk_wipe, _disks, _gpt
+from ansible_collections.kiban.baremetal.plugins.module_utils import (
+    _disk_claim,
+    _disk_wipe,
+    _disks,
+    _gpt,
+    _layout_apply_cache,
+    _layout_apply_luks,
+)
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout import Step
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read import (
     LABEL,
@@ -24,8 +31,13 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout_read impor
     MATES_MARK,
     MATES_OFFSET,
     MATES_SIZE,
+)
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_tools import (
     NEW_TAG,
     LayoutError,
+    array_node,
+    array_uuid,
+    device_of,
     md_uuid,
     run,
     running_arrays,
@@ -80,7 +92,8 @@ def _record(step: Step, _key: str | None) -> None:
             raise LayoutError(f"the record of {path} changed while it was worked on")
         state["made"] = step.args["made"]
         os.sync()
-        _disk_wipe.put(fd, MATES_OFFSET, _disks.record_bytes(MATES_MARK, {"mates": step.args["mates"]}, MATES_SIZE))
+        names = {name: step.args[name] for name in ("mates", "cache")}
+        _disk_wipe.put(fd, MATES_OFFSET, _disks.record_bytes(MATES_MARK, names, MATES_SIZE))
         _disk_wipe.put(fd, _disks.RECORD_OFFSET, _disks.record_bytes(_disks.RECORD_MARK, state))
     finally:
         os.close(fd)
@@ -91,14 +104,14 @@ def _array_create(step: Step, _key: str | None) -> None:
     _stop(step)
     for member in members:
         found = _disks._blkid(member, 0, 0)
-        if found and found[0]["type"] == "linux_raid_member" and md_uuid(found[0]["uuid"] or "") == _uuid(step):
+        if found and found[0]["type"] == "linux_raid_member" and md_uuid(found[0]["uuid"] or "") == array_uuid(step):
             run("mdadm", "--zero-superblock", member)
     level = str(step.args["level"])
     words = ["--run", f"--level={level}", f"--raid-devices={len(members)}", f"--metadata={step.args['metadata']}"]
     words += [f"--uuid={step.args['array']}", f"--name={step.pool}", "--homehost=any"]
     words.append("--bitmap=none" if level == "raid0" else "--bitmap=internal")
     run("mdadm", "--create", step.target, *words, *members)
-    run("wipefs", "-a", "-q", _node(step))
+    run("wipefs", "-a", "-q", array_node(step))
 
 
 def _array_assemble(step: Step, _key: str | None) -> None:
@@ -110,85 +123,44 @@ def _array_assemble(step: Step, _key: str | None) -> None:
 def _stop(step: Step) -> None:
     """What is left of an array with this UUID: made by a killed run, or put together in part by udev."""
     run("udevadm", "settle", "--timeout=60", accept=(0, 1))
-    if node := running_arrays().get(_uuid(step)):
+    if node := running_arrays().get(array_uuid(step)):
         run("mdadm", "--stop", node)
 
 
 def _array_remove(step: Step, _key: str | None) -> None:
-    node = _node(step)
+    node = array_node(step)
     run("mdadm", node, "--fail", "detached", "--remove", "detached")
     run("mdadm", node, "--remove", "failed")
 
 
 def _array_add(step: Step, _key: str | None) -> None:
-    run("mdadm", _node(step), "--add", str(step.args["member"]))
+    run("mdadm", array_node(step), "--add", str(step.args["member"]))
 
 
 def _array_grow(step: Step, _key: str | None) -> None:
-    run("mdadm", "--grow", _node(step), "--size=max")
-
-
-def _uuid(step: Step) -> str:
-    return md_uuid(str(step.args["array"]))
-
-
-def _node(step: Step) -> str:
-    node = running_arrays().get(_uuid(step))
-    if node is None:
-        raise LayoutError(f"the array of pool {step.pool} does not run")
-    return node
-
-
-def _luks_format(step: Step, key: str | None) -> None:
-    run("wipefs", "-a", "-q", _device(step))
-    words = ["--type", "luks2", "--batch-mode", "--uuid", str(step.args["uuid"]), "--key-file=-"]
-    run("cryptsetup", "luksFormat", *words, _device(step), key=_needed(key, step))
-
-
-def _luks_open(step: Step, key: str | None) -> None:
-    device, name = _device(step, str(step.args["device"])), os.path.basename(step.target)
-    run("cryptsetup", "open", "--type", "luks2", "--key-file=-", device, name, key=_needed(key, step))
-
-
-def _luks_resize(step: Step, key: str | None) -> None:
-    run("cryptsetup", "resize", "--key-file=-", os.path.basename(step.target), key=_needed(key, step))
-
-
-def _needed(key: str | None, step: Step) -> str:
-    if not key:
-        raise LayoutError(f"there is no key for pool {step.pool}")
-    return key
+    run("mdadm", "--grow", array_node(step), "--size=max")
 
 
 def _group_create(step: Step, _key: str | None) -> None:
     pvs: Any = step.args["pvs"]
-    devices = [_device(step, pv) for pv in pvs]
+    devices = [device_of(step, pv) for pv in pvs]
     run("wipefs", "-a", "-q", *devices)
     run("vgcreate", "-qq", "-y", step.target, *devices)
 
 
 def _group_extend(step: Step, _key: str | None) -> None:
-    device = _device(step, str(step.args["device"]))
+    device = device_of(step, str(step.args["device"]))
     run("wipefs", "-a", "-q", device)
     run("vgextend", "-qq", "-y", step.target, device)
 
 
 def _group_activate(step: Step, _key: str | None) -> None:
-    _release_components(step.target)
-    run("vgchange", "-qq", "-ay", step.target)
-
-
-def _release_components(group: str) -> None:
-    """A kill while a thin pool is activated leaves its parts active, and LVM refuses the pool until they are not."""
-    for line in run("lvs", "--noheadings", "-o", "lv_name,segtype,lv_active", group).splitlines():
-        words = line.split()
-        if words[1:] == ["thin-pool"]:
-            parts = [f"{group}/{words[0]}_{part}" for part in ("tmeta", "tdata")]
-            run("lvchange", "-qq", "-an", *parts, accept=(0, 5))
+    _layout_apply_cache.release_components(step.target)
+    run("vgchange", "-qq", "-ay", *_layout_apply_cache.CHECKED, step.target)
 
 
 def _pv_resize(step: Step, _key: str | None) -> None:
-    run("pvresize", "-qq", "-y", _device(step))
+    run("pvresize", "-qq", "-y", device_of(step))
 
 
 def _lv_create(step: Step, _key: str | None) -> None:
@@ -198,18 +170,18 @@ def _lv_create(step: Step, _key: str | None) -> None:
     for line in run("lvs", "--noheadings", "-o", "lv_name", "-S", f"lv_tags={NEW_TAG}", group).split():
         if re.match(r"^lvol\d+$", line):
             run("lvremove", "-qq", "-y", f"{group}/{line}")
-    _release_components(group)
+    _layout_apply_cache.release_components(group)
     words = ["-qq", "-y", "-n", name, "--addtag", NEW_TAG]
     if kind == "thin":
         words += ["--type", "thin", "-V", f"{size}b", "--thinpool", str(step.args["thin_pool"])]
     else:
-        words += ["-l", "100%FREE"] if size is None else ["-L", f"{size}b"]
+        words += ["-l", _rest(step)] if size is None else ["-L", f"{size}b"]
         words += ["--type", "thin-pool"] if kind == "thin-pool" else ["-Wy", "-Zy"]
-    run("lvcreate", *words, group)
+    run("lvcreate", *words, group, *_pvs(step))
 
 
 def _lv_remove(step: Step, _key: str | None) -> None:
-    _release_components(step.pool)
+    _layout_apply_cache.release_components(step.pool)
     run("lvremove", "-qq", "-y", step.target[len("/dev/") :])
 
 
@@ -220,12 +192,22 @@ def _lv_ready(step: Step, _key: str | None) -> None:
 
 def _lv_extend(step: Step, _key: str | None) -> None:
     size = step.args["size"]
-    words = ["-l", "+100%FREE"] if size is None else ["-L", f"{size}b"]
-    run("lvextend", "-qq", *words, step.target[len("/dev/") :], accept=(0, 5) if size is None else (0,))
+    words = ["-l", f"+{_rest(step)}"] if size is None else ["-L", f"{size}b"]
+    run("lvextend", "-qq", *words, step.target[len("/dev/") :], *_pvs(step), accept=(0, 5) if size is None else (0,))
+
+
+def _pvs(step: Step) -> list[str]:
+    """Where a volume may be: on any physical volume, or on these."""
+    pvs: Any = step.args["pvs"]
+    return [device_of(step, pv) for pv in pvs]
+
+
+def _rest(step: Step) -> str:
+    return "100%PVS" if step.args["pvs"] else "100%FREE"
 
 
 def _mkfs(step: Step, _key: str | None) -> None:
-    kind, device = str(step.args["type"]), _device(step)
+    kind, device = str(step.args["type"]), device_of(step)
     run("wipefs", "-a", "-q", device)
     if kind == "xfs":
         run("mkfs.xfs", "-q", "-f", "-m", f"uuid={step.args['uuid']}", device)
@@ -243,8 +225,8 @@ def _fs_grow(step: Step, _key: str | None) -> None:
         run("xfs_growfs", "-d", str(step.args["mount"]))
         return
     if step.args["mount"] is None:
-        run("e2fsck", "-fp", _device(step), accept=(0, 1))
-    run("resize2fs", _device(step))
+        run("e2fsck", "-fp", device_of(step), accept=(0, 1))
+    run("resize2fs", device_of(step))
 
 
 def _fstab(step: Step, _key: str | None) -> None:
@@ -266,12 +248,15 @@ def _mount(step: Step, _key: str | None) -> None:
     # Nothing shall fill the root file system while this one is missing.
     with contextlib.suppress(OSError):
         _disk_claim._immutable(path, True)
-    run("mount", "-t", str(step.args["type"]), "-o", "noatime", _device(step), path)
-
-
-def _device(step: Step, path: str | None = None) -> str:
-    path = path or step.target
-    return _node(step) if path.startswith("/dev/md/") else path
+    kind, device = str(step.args["type"]), device_of(step)
+    try:
+        if kind == "ext4":
+            run("e2fsck", "-p", device, accept=(0, 1))
+        run("mount", "-t", kind, "-o", "noatime", device, path)
+    except LayoutError:
+        # systemd mounts what fstab names as soon as the device is there.
+        if not (os.path.ismount(path) and os.stat(path).st_dev == os.stat(device).st_rdev):
+            raise
 
 
 _STEPS: dict[str, Callable[[Step, str | None], None]] = {
@@ -282,9 +267,6 @@ _STEPS: dict[str, Callable[[Step, str | None], None]] = {
     "array_remove": _array_remove,
     "array_add": _array_add,
     "array_grow": _array_grow,
-    "luks_format": _luks_format,
-    "luks_open": _luks_open,
-    "luks_resize": _luks_resize,
     "group_create": _group_create,
     "group_extend": _group_extend,
     "group_activate": _group_activate,
@@ -297,4 +279,6 @@ _STEPS: dict[str, Callable[[Step, str | None], None]] = {
     "fs_grow": _fs_grow,
     "fstab": _fstab,
     "mount": _mount,
+    **_layout_apply_luks.STEPS,
+    **_layout_apply_cache.STEPS,
 }

@@ -21,22 +21,19 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     MIB,
     SLACK,
     Array,
-    Content,
     Disk,
     Facts,
     Group,
     Pool,
+    Refused,
     Step,
     array_path,
     made_uuid,
-    mapping_path,
 )
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_cache import CacheDraft
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_luks import LuksDraft
 
 __all__ = ["decide"]
-
-
-class Refused(Exception):
-    """This pool cannot be brought to what is wanted; the message is complete."""
 
 
 def decide(
@@ -56,31 +53,12 @@ def decide(
     return ([], refused) if refused else (steps, [])
 
 
-class _Plan:
+class _Plan(CacheDraft, LuksDraft):
     """The decision for one pool."""
 
     def __init__(self, pool: Pool, site: str, wipe: frozenset[str], facts: Facts, new_id: str) -> None:
-        self.pool, self.site, self.wipe, self.facts = pool, site, wipe, facts
-        missing = [serial for serial in pool.disks if serial not in facts.disks]
-        if missing:
-            raise Refused(f"no disk has serial number {', '.join(missing)}")
-        self.disks = [facts.disks[serial] for serial in pool.disks]
-        self.ours = [disk for disk in self.disks if self._is_ours(disk)]
-        self.fresh = [disk for disk in self.disks if disk not in self.ours]
-        ids = {disk.id for disk in self.ours if disk.id}
-        if len(ids) > 1:
-            raise Refused(
-                f"its disks belong to {len(ids)} different pools of this name: "
-                f"{', '.join(f'{disk.path} {disk.serial}' for disk in self.ours)}. Take out what is not of this server"
-            )
-        self.id = ids.pop() if ids else new_id
-        # What is complete according to any disk: disks are told one after the other, and a new one knows nothing.
-        self.made = frozenset(layer for disk in self.ours for layer in disk.made)
-        # Devices that this very plan makes hold nothing, whatever was read.
-        self.new: set[str] = set()
-
-    def _is_ours(self, disk: Disk) -> bool:
-        return disk.id is not None and disk.site == self.site and disk.pool == self.pool.name
+        super().__init__(pool, site, facts, new_id)
+        self.wipe = wipe
 
     def steps(self) -> list[Step]:
         found: list[Step] = []
@@ -96,25 +74,25 @@ class _Plan:
             if not any(step.kind in ("array_assemble", "group_activate") for step in more):
                 found += self._records(layer)
             if any(step.kind in BARRIERS for step in more):
-                break
-        return found
+                return found
+        found += self._caching(bases)
+        if any(step.kind in BARRIERS for step in found):
+            return found
+        return found + self._unlocking()
 
     def _records(self, layer: str) -> list[Step]:
-        done, mates = self.pool.layers[: self.pool.layers.index(layer) + 1], frozenset(self.pool.disks)
+        done = self.pool.layers[: self.pool.layers.index(layer) + 1]
+        mates, cache = frozenset(self.pool.disks), frozenset(disk.serial for disk in self.cache_disks)
         steps = []
-        for disk in self.disks:
+        for disk in (*self.disks, *self.cache_disks):
             words = f"note on {disk.path} that the {layer} is complete"
             if disk not in self.fresh and layer in disk.made:
-                if layer != self.pool.layers[-1] or disk.mates == mates:
+                if layer != self.pool.layers[-1] or (disk.mates, disk.cache) == (mates, cache):
                     continue
                 words = f"note on {disk.path} which disks the pool has"
-            steps.append(self._step("record", disk.serial, words, made=done, mates=tuple(sorted(mates))))
+            names = {"mates": tuple(sorted(mates)), "cache": tuple(sorted(cache))}
+            steps.append(self._step("record", disk.serial, words, made=done, **names))
         return steps
-
-    def _step(self, kind: str, target: str, words: str, **args: object) -> Step:
-        # Arrays are found by UUID: another one may have the name.
-        array = {"array": made_uuid(self.id, "array")} if self.pool.level else {}
-        return Step(kind, self.pool.name, target, words, {**array, **args})
 
     # Disks
 
@@ -197,45 +175,13 @@ class _Plan:
             steps.append(self._step("array_grow", path, f"grow {path} to the size of its members"))
         return steps
 
-    # LUKS
-
-    def _luks(self, devices: list[str]) -> tuple[list[Step], list[str]]:
-        steps, opened = [], []
-        for number, device in enumerate(devices):
-            alone = "array" in self.pool.layers
-            path = mapping_path(self.pool.name, None if alone else self._number(number))
-            opened.append(path)
-            disk = None if alone else self.disks[number]
-            made = "luks" in (self.made if disk is None or disk in self.fresh else disk.made)
-            made = made and device not in self.new
-            held = self._content(device)
-            want = made_uuid(self.id, f"luks {'' if disk is None else disk.serial}")
-            if not made and not (held and held.type == "crypto_LUKS" and held.uuid == want and held.ready):
-                words = f"make a LUKS2 container on {device}"
-                steps.append(self._step("luks_format", device, words, uuid=want))
-                steps.append(self._step("luks_open", path, f"open {device} as {path}", device=device))
-                self.new.add(path)
-            elif held is None or held.type != "crypto_LUKS":
-                raise Refused(f"the LUKS container is gone: {device} holds {held.type if held else 'nothing'}")
-            elif not held.ready:
-                raise Refused(f"the key does not open the LUKS container on {device}")
-            elif path not in self.facts.devices:
-                steps.append(self._step("luks_open", path, f"open {device} as {path}", device=device))
-            elif self.facts.devices[device].size - self.facts.devices[path].size >= 2 * SLACK:
-                steps.append(self._step("luks_resize", path, f"grow {path} to the size of {device}"))
-        return steps, opened
-
-    def _number(self, number: int) -> int:
-        """Of the mapping of a disk: counted in the order of serial numbers."""
-        return sorted(self.pool.disks).index(self.pool.disks[number])
-
     # Volume group
 
     def _group(self, devices: list[str]) -> tuple[list[Step], list[str]]:
         name, group = self.pool.name, self.facts.groups.get(self.pool.name)
         if "group" not in self.made:
             if group is not None and set(group.pvs) == set(devices) and not self.new & set(devices):
-                return self._activated(group) or self._volumes(group), devices
+                return self._activated(group) or self._volumes(group, devices), devices
             if group is not None:
                 raise Refused(
                     f"there is a volume group {name} already, on {', '.join(sorted(group.pvs)) or 'other disks'}"
@@ -248,12 +194,14 @@ class _Plan:
             create = self._step(
                 "group_create", name, f"create volume group {name} on {', '.join(devices)}", pvs=tuple(devices)
             )
-            return [create, *self._volumes(None)], devices
+            return [create, *self._volumes(None, devices)], devices
         if group is None:
             raise Refused(f"the volume group {name} is gone from {', '.join(devices)}")
         if group.missing:
             raise Refused(f"{group.missing} physical volumes of {name} are missing: put the disks back")
-        if others := sorted(set(group.pvs) - set(devices)):
+        if mended := self._cache_mended(group):
+            return mended, devices
+        if others := sorted(set(group.pvs) - set(devices) - set(self.cache_devices)):
             raise Refused(f"the volume group {name} is also on {', '.join(others)}, which is not of this pool")
         if inactive := self._activated(group):
             return inactive, devices
@@ -263,7 +211,7 @@ class _Plan:
                 steps.append(self._step("group_extend", name, f"add {device} to volume group {name}", device=device))
             elif self.facts.devices[device].size - group.pvs[device] >= SLACK:
                 steps.append(self._step("pv_resize", device, f"grow the physical volume on {device}"))
-        return steps or self._volumes(group), devices
+        return steps or self._volumes(group, devices), devices
 
     def _activated(self, group: Group) -> list[Step]:
         inactive = [name for name, lv in group.lvs.items() if not lv.active]
@@ -280,22 +228,25 @@ class _Plan:
             steps.append(self._step("group_activate", self.pool.name, f"activate volume group {self.pool.name}"))
         return steps
 
-    def _volumes(self, group: Group | None) -> list[Step]:
+    def _volumes(self, group: Group | None, devices: list[str]) -> list[Step]:
         steps: list[Step] = []
+        # The disks of a cache are for it alone.
+        apart = tuple(devices) if self.pool.cache else ()
         # A volume that takes what is left comes after those with a size, and a pool before what is in it.
         order = sorted(self.pool.volumes, key=lambda volume: (volume.type == "thin", volume.size is None))
-        free = group.free if group else None
+        free = sum(group.free.get(device, 0) for device in devices) if group else None
         for volume in order:
             lv = group.lvs.get(volume.name) if group else None
             size = self._rounded(volume.size, group)
             path = f"/dev/{self.pool.name}/{volume.name}"
+            pvs = () if volume.type == "thin" else apart
             if lv is None:
                 if volume.type != "thin" and free is not None and size is not None:
                     if size > free:
                         raise Refused(f"{path} needs {size} bytes and {free} are free")
                     free -= size
                 words = f"create {volume.type} volume {path}"
-                args = {"size": size, "type": volume.type, "thin_pool": volume.thin_pool}
+                args = {"size": size, "type": volume.type, "thin_pool": volume.thin_pool, "pvs": pvs}
                 steps.append(self._step("lv_create", path, words, **args))
                 self.new.add(path)
             else:
@@ -309,7 +260,7 @@ class _Plan:
                         raise Refused(f"{path} needs {more} bytes more and {free} are free")
                     free -= more
                 if more:
-                    steps.append(self._step("lv_extend", path, f"extend {path}", size=size))
+                    steps.append(self._step("lv_extend", path, f"extend {path}", size=size, pvs=pvs))
                     if volume.filesystem and not lv.new:
                         steps += self._checked(path, volume.filesystem)
                         steps += self._mounted(path, volume.filesystem, volume.mount)
@@ -382,14 +333,10 @@ class _Plan:
             raise Refused(f"{mount} is taken: {self.facts.taken[mount]} is mounted there")
         held = self._content(path)
         source = f"UUID={held.uuid if held else made_uuid(self.id, f'filesystem {path}')}"
-        if self.facts.fstab.get(mount) != source:
+        boot = not self.pool.luks or self.pool.unlock is not None
+        if self.facts.fstab.get(mount) != source or boot == (mount in self.facts.by_hand):
             words = f"add {mount} to fstab"
-            boot = not self.pool.luks
             steps.append(self._step("fstab", mount, words, source=source, type=kind, boot=boot))
         if not there:
             steps.append(self._step("mount", path, f"mount {path} at {mount}", mount=mount, type=kind))
         return steps
-
-    def _content(self, path: str) -> Content | None:
-        device = None if path in self.new else self.facts.devices.get(path)
-        return device.content if device else None

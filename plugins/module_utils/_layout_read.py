@@ -9,15 +9,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gpt, _layout
+from ansible_collections.kiban.baremetal.plugins.module_utils import (
+    _disks,
+    _gpt,
+    _layout,
+    _layout_read_luks,
+    _layout_read_lvm,
+)
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_tools import (
+    LayoutError,
+    md_uuid,
+    run,
+    running_arrays,
+)
 
 __all__ = [
     "LABEL",
@@ -25,12 +35,7 @@ __all__ = [
     "MATES_MARK",
     "MATES_OFFSET",
     "MATES_SIZE",
-    "NEW_TAG",
-    "LayoutError",
-    "md_uuid",
     "read_facts",
-    "run",
-    "running_arrays",
     "suspended",
 ]
 
@@ -41,57 +46,6 @@ MARK = b"KIBAN-DISK-LAYOUT "
 MATES_MARK = b"KIBAN-MATES "
 MATES_OFFSET = _disks.RECORD_OFFSET + 4096
 MATES_SIZE = 12288
-# LVM tag of a logical volume whose content is not complete. It is set in the same commit that makes the volume.
-NEW_TAG = "kiban-new"
-
-
-class LayoutError(Exception):
-    """A tool failed; the message is complete."""
-
-
-def run(*words: str, key: str | None = None, accept: Sequence[int] = (0,)) -> str:
-    """Runs a tool in the C locale, with the locks of the disks and, on its standard input, the key of a container."""
-    environment = {
-        **os.environ,
-        "LC_ALL": "C",
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "LVM_SUPPRESS_FD_WARNINGS": "1",
-    }
-    try:
-        done = subprocess.run(
-            words,
-            input=(key or "").encode(),
-            capture_output=True,
-            check=False,
-            env=environment,
-            pass_fds=tuple(_disks._locks),
-        )
-    except FileNotFoundError as exc:
-        raise LayoutError(f"the program {words[0]} is missing on this host") from exc
-    if done.returncode not in accept:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
-        # Some tools go on with all their options.
-        said = " ".join(said.partition("Usage:")[0].split()) or f"exit status {done.returncode}"
-        raise LayoutError(f"{' '.join(words)}: {said}")
-    return done.stdout.decode("utf-8", "replace")
-
-
-def md_uuid(text: str) -> str:
-    """A UUID as mdadm, blkid or Python write it, in one form."""
-    return re.sub(r"[^0-9a-f]", "", text.lower())
-
-
-def running_arrays() -> dict[str, str]:
-    """md arrays that the kernel shows, by UUID: device node."""
-    found = {}
-    for name in os.listdir("/sys/block"):
-        if re.match(r"^md\d+$|^md_", name):
-            output = run("mdadm", "--detail", "--export", f"/dev/{name}", accept=(0, 1, 4))
-            pairs = dict(line.partition("=")[::2] for line in output.splitlines())
-            uuid = pairs.get("MD_UUID") or _disks.sysfs_value(f"/sys/block/{name}/md/uuid")
-            if uuid:
-                found[md_uuid(uuid)] = f"/dev/{name}"
-    return found
 
 
 def suspended(pools: Sequence[_layout.Pool]) -> list[str]:
@@ -123,7 +77,7 @@ class _Reader:
     def facts(self, fstab: str) -> _layout.Facts:
         records = _disks.list_disks()
         for pool in self.pools:
-            for serial in pool.disks:
+            for serial in pool.all_disks:
                 if any(record["serial_number"] == serial for record in records):
                     self._disk(_disks.select_disk(records, serial))
         if any(pool.level for pool in self.pools):
@@ -132,7 +86,15 @@ class _Reader:
             count = 0 if pool.level else len(pool.disks)
             for number in [None, *range(count)] if pool.luks else []:
                 self._mapping(_layout.mapping_path(pool.name, number))
-        groups = self._groups() if any("group" in pool.layers for pool in self.pools) else {}
+            for serial in pool.all_disks[len(pool.disks) :] if pool.luks else []:
+                self._mapping(_layout.cache_mapping_path(pool.name, serial))
+        groups = {}
+        if any("group" in pool.layers for pool in self.pools):
+            groups = _layout_read_lvm.groups([pool.name for pool in self.pools], self.names)
+        for pool in self.pools:
+            for volume in pool.volumes:
+                if volume.type != "thin-pool" and pool.name in groups and volume.name in groups[pool.name].lvs:
+                    self._device(f"/dev/{pool.name}/{volume.name}")
         lines = [line.split() for line in _disks.read_text(fstab).splitlines() if not line.lstrip().startswith("#")]
         return _layout.Facts(
             disks=self.disks,
@@ -141,6 +103,8 @@ class _Reader:
             groups=groups,
             fstab={words[1]: words[0] for words in lines if len(words) > 2},
             taken=_mounted(),
+            by_hand=frozenset(words[1] for words in lines if len(words) > 3 and "noauto" in words[3].split(",")),
+            units=_layout_read_luks.units([pool.name for pool in self.pools if pool.luks]),
         )
 
     def _mapping(self, name: str) -> None:
@@ -158,6 +122,7 @@ class _Reader:
         owner: dict[str, str | None] = {}
         made: frozenset[str] = frozenset()
         mates: frozenset[str] = frozenset()
+        cache: frozenset[str] = frozenset()
         if head.startswith(MARK):
             data = _disks.json_after(head, MARK)
             owner = {"site": data.get("site"), "pool": data.get("storage")}
@@ -168,7 +133,7 @@ class _Reader:
                 owner = {"site": data.get("site"), "pool": data.get("storage"), "id": data.get("id")}
                 made = frozenset(data.get("made") or ())
                 noted = _disks.json_after(head[MATES_OFFSET:], MATES_MARK, MATES_SIZE)
-                mates = frozenset(noted.get("mates") or ())
+                mates, cache = frozenset(noted.get("mates") or ()), frozenset(noted.get("cache") or ())
         mine = owner.get("id") is not None
         self.disks[serial] = _layout.Disk(
             serial,
@@ -180,6 +145,7 @@ class _Reader:
             **owner,
             made=made,
             mates=mates,
+            cache=cache,
         )
         if mine:
             self._device(part)
@@ -204,7 +170,9 @@ class _Reader:
         if not found or found[0]["type"] == "unknown":
             return None
         kind, uuid = found[0]["type"], found[0]["uuid"]
-        return _layout.Content(kind, uuid, self._ready(node, kind, head, bool(mounts)))
+        pool = self._owner(node) if kind == "crypto_LUKS" else None
+        bindings = _layout_read_luks.bindings(head, pool.unlock) if pool else ()
+        return _layout.Content(kind, uuid, self._ready(node, kind, head, bool(mounts)), bindings)
 
     def _ready(self, node: str, kind: str, head: bytes, mounted: bool) -> bool:
         """Whether the making of a content came to its end."""
@@ -218,20 +186,26 @@ class _Reader:
         return True
 
     def _opens(self, node: str) -> bool:
-        base = os.path.basename(node)
-        holders = _disks.listed(f"/sys/class/block/{base}/holders")
-        for pool in self.pools:
-            names = {os.path.basename(_layout.mapping_path(pool.name, number)) for number in (None, *range(64))}
-            if any(_disks.sysfs_value(f"/sys/block/{holder}/dm/name") in names for holder in holders):
+        base, pool = os.path.basename(node), self._owner(node)
+        for holder in _disks.listed(f"/sys/class/block/{base}/holders"):
+            name = _disks.sysfs_value(f"/sys/block/{holder}/dm/name") or ""
+            if any(_layout.is_mapping(name, each.name, ()) for each in self.pools):
                 return True
-            owns = node in [os.path.realpath(self.disks[serial].part) for serial in pool.disks if serial in self.disks]
-            if pool.luks and pool.name in self.keys and (owns or self.names[node] == _layout.array_path(pool.name)):
-                try:
-                    run("cryptsetup", "open", "--test-passphrase", "--key-file=-", node, key=self.keys[pool.name])
-                    return True
-                except LayoutError:
-                    return False
-        return False
+        if pool is None or not pool.luks or pool.name not in self.keys:
+            return False
+        try:
+            run("cryptsetup", "open", "--test-passphrase", "--key-file=-", node, key=self.keys[pool.name])
+        except LayoutError:
+            return False
+        return True
+
+    def _owner(self, node: str) -> _layout.Pool | None:
+        """The pool whose containers may be on this device."""
+        for pool in self.pools:
+            parts = [self.disks[serial].part for serial in pool.all_disks if serial in self.disks]
+            if node in map(os.path.realpath, parts) or self.names[node] == _layout.array_path(pool.name):
+                return pool
+        return None
 
     def _arrays(self) -> None:
         running = running_arrays()
@@ -265,47 +239,6 @@ class _Reader:
                 room=min(rooms, default=0),
             )
             self._device(_layout.array_path(pool.name), node)
-
-    def _groups(self) -> dict[str, _layout.Group]:
-        pvs = _report("pvs", "pv_name,vg_name,pv_size")
-        lvs = _report("lvs", "lv_name,vg_name,lv_size,segtype,pool_lv,lv_tags,lv_active")
-        found = {}
-        for row in _report("vgs", "vg_name,vg_extent_size,vg_free,vg_missing_pv_count"):
-            name = row["vg_name"]
-            pool = next((pool for pool in self.pools if pool.name == name), None)
-            if pool is None:
-                continue
-            mine = [each for each in pvs if each["vg_name"] == name]
-            volumes = {each["lv_name"]: each for each in lvs if each["vg_name"] == name}
-            found[name] = _layout.Group(
-                extent=int(row["vg_extent_size"]),
-                free=int(row["vg_free"]),
-                missing=int(row["vg_missing_pv_count"]),
-                pvs={self._name(each["pv_name"]): int(each["pv_size"]) for each in mine},
-                lvs={
-                    lv: _layout.Lv(
-                        size=int(each["lv_size"]),
-                        type=each["segtype"],
-                        thin_pool=each["pool_lv"] or None,
-                        new=NEW_TAG in each["lv_tags"].split(","),
-                        active=each["lv_active"] == "active",
-                    )
-                    for lv, each in volumes.items()
-                },
-            )
-            for volume in pool.volumes:
-                if volume.type != "thin-pool" and volume.name in volumes:
-                    self._device(f"/dev/{name}/{volume.name}")
-        return found
-
-    def _name(self, node: str) -> str:
-        return self.names.get(os.path.realpath(node), node)
-
-
-def _report(command: str, columns: str) -> list[dict[str, str]]:
-    words = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
-    report = json.loads(run(command, *words, accept=(0, 5)) or "{}")
-    return [row for part in report.get("report", []) for row in part[command[:2]]]
 
 
 def _file_system_size(content: _layout.Content | None, head: bytes, mounts: Sequence[str]) -> int | None:

@@ -58,9 +58,69 @@ options:
       luks:
         description:
           - Whether there is a LUKS2 container on the array, or on each disk. Its key is given in O(keys) at each run.
-          - File systems in it are mounted by a run and not at boot.
+          - Without O(pools[].unlock) file systems in it are mounted by a run and not at boot.
         type: bool
         default: false
+      unlock:
+        description:
+          - What opens its containers besides the key, by Clevis, at boot and without a person. Their bindings are in
+            the key slots 30 and 31, which are for them alone.
+          - One that does not work any more, though all its servers answer, is made again.
+        type: dict
+        suboptions:
+          tang:
+            description: Tang servers.
+            type: list
+            elements: dict
+            default: []
+            suboptions:
+              url:
+                description: Where the server answers.
+                type: str
+                required: true
+              thumbprint:
+                description: SHA-256 thumbprint of a key that signs its advertisement. No other key is trusted.
+                type: str
+                required: true
+          tpm2:
+            description: The TPM of the host.
+            type: dict
+            suboptions:
+              pcr_ids:
+                description: PCRs that have to be as they were when it was bound.
+                type: list
+                elements: int
+                default: [7]
+              pcr_bank:
+                description: Their bank.
+                type: str
+                choices: [sha1, sha256, sha384]
+                default: sha256
+          threshold:
+            description: How many of the servers and the TPM it takes.
+            type: int
+            default: 1
+      cache:
+        description:
+          - Faster disks in front of one volume, dm-cache by LVM. They are in containers too if O(pools[].luks) is true.
+          - It is detached and made again for another volume or more disks, and detached if it is no longer stated. A
+            lost one is detached too if its mode is V(writethrough); its file systems are unmounted for that.
+        type: dict
+        suboptions:
+          disks:
+            description: Serial numbers of its disks.
+            type: list
+            elements: str
+            required: true
+          volume:
+            description: Name of a volume that is not thin.
+            type: str
+            required: true
+          mode:
+            description: With V(writeback) a lost cache takes with it what was not written to the volume yet.
+            type: str
+            choices: [writethrough, writeback]
+            default: writethrough
       filesystem:
         description: The only file system, where there are no O(pools[].volumes).
         type: str
@@ -107,9 +167,9 @@ options:
     elements: str
     default: []
 notes:
-  - Needs the Debian packages C(mdadm), C(lvm2), C(cryptsetup-bin), C(xfsprogs) and C(thin-provisioning-tools) for what
-    of them is asked for.
-  - "Not done: reshaping of an array, LVM cache, keys in a TPM or from a Tang server."
+  - Needs the Debian packages C(mdadm), C(lvm2), C(cryptsetup-bin), C(xfsprogs), C(thin-provisioning-tools),
+    C(clevis-luks) and C(clevis-tpm2) for what of them is asked for.
+  - "Not done: reshaping of an array."
 seealso:
   - module: kiban.baremetal.disk_claim
   - module: kiban.baremetal.disk_info
@@ -163,17 +223,19 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import (
+    _clevis,
     _disks,
     _layout,
     _layout_apply,
     _layout_plan,
     _layout_read,
+    _layout_tools,
 )
 
 # A process that outlived its killed run is waited for this long (seconds).
 PATIENCE = 600.0
 # Each round does all steps up to one that brings more to light. No layout has more layers than this.
-ROUNDS = 12
+ROUNDS = 16
 
 
 class Failure(Exception):
@@ -188,6 +250,7 @@ class Failure(Exception):
 def wanted(raw: dict[str, Any]) -> _layout.Pool:
     """A pool of the module's parameters."""
     volumes = tuple(_layout.Volume(**volume) for volume in raw["volumes"])
+    cache = raw.get("cache")
     return _layout.Pool(
         raw["name"],
         tuple(raw["disks"]),
@@ -197,6 +260,8 @@ def wanted(raw: dict[str, Any]) -> _layout.Pool:
         volumes,
         raw["filesystem"],
         raw["mount"],
+        _layout.Cache(tuple(cache["disks"]), cache["volume"], cache["mode"]) if cache else None,
+        _clevis.stated(raw["unlock"]) if raw.get("unlock") else None,
     )
 
 
@@ -222,7 +287,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             return {**_result([str(step) for step in steps]), "wipes": wipes}
     with contextlib.ExitStack() as stack, _named(done):
         records = _disks.list_disks()
-        serials = {serial for pool in pools for serial in pool.disks}
+        serials = {serial for pool in pools for serial in pool.all_disks}
         mine = [record for record in records if record["serial_number"] in serials]
         for record in sorted(mine, key=lambda each: str(each["path"])):
             stack.enter_context(_disks.locked(record["path"], PATIENCE))
@@ -230,7 +295,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             if [part["label"] for part in record["partitions"]] == [_layout_read.LABEL]:
                 _disks.show_partitions(record)
         for name in _layout_read.suspended(pools):
-            _layout_read.run("dmsetup", "resume", name)
+            _layout_tools.run("dmsetup", "resume", name)
             done.append(f"resume {name}, which a killed run left suspended")
         before: list[_layout.Step] = []
         for _round in range(ROUNDS):
@@ -242,7 +307,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             for step in steps:
                 try:
                     _layout_apply.apply(step, params["keys"])
-                except (_disks.DiskError, _layout_read.LayoutError, OSError) as exc:
+                except (_disks.DiskError, _layout_tools.LayoutError, OSError) as exc:
                     raise Failure(f"{step}: {exc}") from exc
                 done.append(str(step))
             before = steps
@@ -254,7 +319,7 @@ def _named(done: list[str]) -> Any:
     """Adds to a failure what was done before."""
     try:
         yield
-    except (_disks.DiskError, _layout_read.LayoutError, Failure, OSError) as exc:
+    except (_disks.DiskError, _layout_tools.LayoutError, Failure, OSError) as exc:
         refused = exc.refused if isinstance(exc, Failure) else []
         before = f"Done before: {'; '.join(done)}" if done else "Nothing was touched"
         raise Failure(f"{exc}. {before}. Run again when the cause is mended", refused, done) from exc
@@ -277,12 +342,29 @@ _VOLUME = {
     "filesystem": _KINDS,
     "mount": {"type": "path"},
 }
+_TANG = {"url": {"type": "str", "required": True}, "thumbprint": {"type": "str", "required": True}}
+_TPM2 = {
+    "pcr_ids": {"type": "list", "elements": "int", "default": [7]},
+    "pcr_bank": {"type": "str", "choices": ["sha1", "sha256", "sha384"], "default": "sha256"},
+}
+_UNLOCK = {
+    "tang": {"type": "list", "elements": "dict", "default": [], "options": _TANG},
+    "tpm2": {"type": "dict", "options": _TPM2},
+    "threshold": {"type": "int", "default": 1},
+}
+_CACHE = {
+    "disks": {"type": "list", "elements": "str", "required": True},
+    "volume": {"type": "str", "required": True},
+    "mode": {"type": "str", "choices": ["writethrough", "writeback"], "default": "writethrough"},
+}
 _POOL = {
     "name": {"type": "str", "required": True},
     "disks": {"type": "list", "elements": "str", "required": True},
     "raid": {"type": "str", "choices": ["raid0", "raid1", "raid5", "raid6", "raid10"]},
     "metadata": {"type": "str", "choices": ["1.0", "1.1", "1.2"], "default": "1.2"},
     "luks": {"type": "bool", "default": False},
+    "unlock": {"type": "dict", "options": _UNLOCK},
+    "cache": {"type": "dict", "options": _CACHE},
     "filesystem": _KINDS,
     "mount": {"type": "path"},
     "volumes": {"type": "list", "elements": "dict", "default": [], "options": _VOLUME},

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_read
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_tools
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 
 MIB = 1 << 20
@@ -110,7 +110,7 @@ def erase() -> Any:
     for name in list(os.listdir("/sys/block")):
         if name.startswith("dm-"):
             tool("dmsetup", "remove", "--force", get(f"/sys/block/{name}/dm/name").strip(), ok=False)
-    for node in _layout_read.running_arrays().values():
+    for node in _layout_tools.running_arrays().values():
         tool("mdadm", "--stop", node)
     for record in _disks.list_disks():
         if record["serial_number"] in CONFIG["serials"]:

@@ -14,10 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._clevis import Binding, Tang, Unlock, found_of
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     BARRIERS,
+    CACHE_VOLUME,
     DESTRUCTIVE,
     MIB,
+    Cache,
+    Cached,
     Content,
     Lv,
     Pool,
@@ -28,7 +32,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
 
-IDS = "00000000-0000-4000-8000-00000000000{}"
+IDS = "00000000-0000-4000-8000-0000000000{:02}"
 VOLUMES = (
     Volume("data", 100 * MIB, filesystem="ext4", mount="/srv/data"),
     Volume("logs", None, filesystem="xfs", mount="/srv/logs"),
@@ -41,6 +45,14 @@ THIN = (
 
 def mirror(*disks: str, **more: Any) -> Pool:
     return Pool("fast", disks or ("a", "b"), **{"level": "raid1", "volumes": VOLUMES, **more})
+
+
+UNLOCK = Unlock((Tang("http://tang1.example", "k1"), Tang("http://tang2.example", "k2")), (7,), threshold=2)
+
+
+def cached(*disks: str, volume: str = "logs", mode: str = "writethrough", **more: Any) -> Pool:
+    cache = Cache(disks or ("f",), volume, mode)
+    return Pool("fast", ("a", "b"), **{"volumes": VOLUMES, "cache": cache, **more})
 
 
 def host(*serials: str) -> Host:
@@ -57,7 +69,7 @@ def plan(here: Host, *pools: Pool, wipe: tuple[str, ...] = (), number: int = 1) 
 def settle(here: Host, *pools: Pool, wipe: tuple[str, ...] = ()) -> list[Step]:
     """Runs until nothing is left, as the module does."""
     done: list[Step] = []
-    for number in range(1, 9):
+    for number in range(1, 17):
         steps, refused = plan(here, *pools, wipe=wipe, number=number)
         assert not refused, refused
         if not steps:
@@ -245,11 +257,12 @@ def failed_member(here: Host) -> None:
 
 
 def other_group(here: Host) -> None:
-    here.groups["fast"] = replace(here.groups["fast"], pvs={"/dev/z1": MIB, **here.groups["fast"].pvs})
+    here.others.add("/dev/z1")
+    lost_disk(here)
 
 
 def lost_disk(here: Host) -> None:
-    here.groups["fast"] = replace(here.groups["fast"], missing=1)
+    here.groups["fast"] = replace(here.groups["fast"], pvs={"/dev/z1": MIB, **here.groups["fast"].pvs})
 
 
 @pytest.mark.parametrize(
@@ -304,10 +317,16 @@ def test_a_mount_point_that_is_taken() -> None:
         (mirror(volumes=(THIN[1],)), "it needs a size, and a thin_pool"),
         (mirror(volumes=(VOLUMES[1], replace(VOLUMES[1], name="x", mount="/x"))), "takes all that is left"),
         (mirror(volumes=(replace(VOLUMES[0], filesystem="xfs"),)), "XFS needs"),
+        (cached(volumes=THIN, volume="db"), "needs a volume that is not thin, among: store"),
+        (cached("a"), "disk a is named twice"),
+        (cached(volumes=(replace(VOLUMES[0], name=CACHE_VOLUME),), volume=CACHE_VOLUME), "is the name of a cache"),
+        (mirror(unlock=UNLOCK), "has no LUKS container that could be opened"),
+        (mirror(unlock=Unlock()), "by nothing: name tang, tpm2, or both"),
+        (mirror(unlock=replace(UNLOCK, threshold=4)), "by 4 of 3"),
     ],
 )
 def test_wishes_that_contradict_themselves(pool: Pool, problem: str) -> None:
-    assert problem in problems([pool], {})[0]
+    assert any(problem in text for text in problems([pool], {}))
 
 
 SHAPES = {
@@ -318,6 +337,11 @@ SHAPES = {
     "wide": Pool("fast", ("a", "b"), volumes=VOLUMES),
     "for the storage driver": Pool("fast", ("a", "b")),
     "encrypted disks": Pool("fast", ("a", "b"), luks=True, volumes=THIN),
+    "cached": cached(),
+    "encrypted, cached": cached(luks=True, level="raid1", unlock=UNLOCK),
+    "cached thin pool": cached("f", "g", volumes=THIN, volume="store"),
+    "opened by Tang": Pool("fast", ("a", "b"), luks=True, unlock=UNLOCK, volumes=THIN),
+    "opened by the TPM": mirror(luks=True, unlock=Unlock(pcr_ids=(7,)), volumes=(), filesystem="xfs", mount="/srv/one"),
 }
 
 
@@ -325,9 +349,9 @@ SHAPES = {
 @given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 2**32), restarts=st.booleans())
 def test_any_kills_end_well(shape: str, seed: int, restarts: bool) -> None:
     """Cut off after any step, or in the middle of it, again and again: the end is the same, and nothing is refused."""
-    dice, here, pool = random.Random(seed), host("a", "b", "c"), SHAPES[shape]
+    dice, here, pool = random.Random(seed), host("a", "b", "c", "f", "g"), SHAPES[shape]
     here.disks["c"] = replace(here.disks["c"], content=("precious",))
-    for number in range(1, 9):
+    for number in range(1, 13):
         steps, refused = plan(here, pool, number=number)
         assert not refused, (refused, steps)
         cut = dice.randrange(len(steps) + 1)
@@ -347,13 +371,13 @@ def test_any_kills_end_well(shape: str, seed: int, restarts: bool) -> None:
     shape=st.sampled_from(sorted(SHAPES)),
     seed=st.integers(0, 2**32),
     content=st.sampled_from([(), ("holds ext4",)]),
-    wipe=st.sets(st.sampled_from(["a", "b", "c", "d"])),
+    wipe=st.sets(st.sampled_from(["a", "b", "c", "d", "f", "g"])),
     in_use=st.sampled_from([(), ("held",)]),
 )
 def test_only_what_may_be_lost_is_written_over(
     shape: str, seed: int, content: tuple[str, ...], wipe: set[str], in_use: tuple[str, ...]
 ) -> None:
-    here, pool = host("a", "b", "c", "d"), SHAPES[shape]
+    here, pool = host("a", "b", "c", "d", "f", "g"), SHAPES[shape]
     dice = random.Random(seed)
     for serial, disk in list(here.disks.items()):
         if dice.random() < 0.5:
@@ -362,15 +386,177 @@ def test_only_what_may_be_lost_is_written_over(
     steps, refused = plan(here, pool, wipe=tuple(wipe))
     assert not (steps and refused)
     for step in steps:
-        assert step.kind != "partition" or step.target in pool.disks
+        assert step.kind != "partition" or step.target in pool.all_disks
         if step.kind == "partition":
             disk = before[step.target]
             assert not disk.busy and (not disk.content or step.target in wipe)
     if steps:
         settle(here, pool, wipe=tuple(wipe))
         # Complete: whatever is named for wiping, nothing is written over any more.
-        again = plan(here, pool, wipe=("a", "b", "c", "d"))[0]
+        again = plan(here, pool, wipe=("a", "b", "c", "d", "f", "g"))[0]
         assert not [step for step in again if step.kind in DESTRUCTIVE]
+
+
+def test_a_cache_is_put_in_front_of_a_volume_that_is_complete() -> None:
+    here = host("a", "b", "f")
+    done = kinds(settle(here, cached()))
+    assert done[-4:] == ["group_extend", "pv_tag", "cache_create", "cache_attach"]
+    group = here.groups["fast"]
+    assert group.lvs["logs"].cached == Cached("writethrough") and group.free["/dev/f1"] == 0
+    assert here.disks["f"].cache == here.disks["a"].cache == {"f"} and here.disks["f"].mates == {"a", "b"}
+
+
+def test_volumes_stay_off_the_disks_of_a_cache() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached(volumes=VOLUMES[:1], volume="data"))
+    group = here.groups["fast"]
+    here.groups["fast"] = replace(group, free={**group.free, "/dev/f1": 512 * MIB})
+    more = cached(volumes=(replace(VOLUMES[0], size=2000 * MIB),), volume="data")
+    steps = plan(here, more)[0]
+    assert steps[0].kind == "lv_extend" and steps[0].args["pvs"] == ("/dev/a1", "/dev/b1")
+    assert "are free" in plan(here, cached(volumes=(replace(VOLUMES[0], size=2400 * MIB),), volume="data"))[1][0]
+
+
+@pytest.mark.parametrize("luks", [False, True])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_lost_cache_is_replaced(luks: bool, restart: bool) -> None:
+    here = host("a", "b", "f", "g")
+    pool = cached(luks=luks, volumes=THIN, volume="store")
+    settle(here, pool)
+    here.pull("f")
+    if restart:
+        here.restart()
+    new = replace(pool, cache=Cache(("g",), "store"))
+    done = settle(here, new)
+    assert here.groups["fast"].lvs["store"].cached == Cached("writethrough") and len(here.groups["fast"].cache) == 1
+    [detached] = [step for step in done if step.kind == "cache_detach"]
+    assert detached.args["volumes"] == ("/dev/fast/db", "/dev/fast/store")
+    assert detached.args["mounts"] == (() if restart else ("/srv/db",)) and here.mounts == {"/srv/db": "/dev/fast/db"}
+
+
+def test_a_lost_cache_of_a_pool_that_wants_none_any_more() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached())
+    here.pull("f")
+    done = kinds(settle(here, replace(cached(), cache=None)))
+    assert done == ["cache_detach", "group_reduce", "record", "record", "group_activate", "mount"]
+    assert set(here.groups["fast"].pvs) == {"/dev/a1", "/dev/b1"}
+
+
+def test_a_cache_that_is_no_longer_stated_is_detached_in_use() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached())
+    done = kinds(settle(here, replace(cached(), cache=None)))
+    assert done == ["cache_detach", "group_reduce", "record", "record"] and len(here.mounts) == 2
+
+
+def test_a_cache_grows_moves_and_changes_its_mode() -> None:
+    here = host("a", "b", "f", "g")
+    settle(here, cached())
+    more = [kind for kind in kinds(settle(here, cached("f", "g"))) if kind != "record"]
+    assert more == ["partition", "group_extend", "pv_tag", "cache_detach", "cache_create", "cache_attach"]
+    assert kinds(settle(here, cached("f", "g", mode="writeback"))) == ["cache_mode"]
+    moved = kinds(settle(here, cached("f", "g", volume="data")))
+    assert moved == ["cache_detach", "cache_create", "cache_attach"]
+    assert here.groups["fast"].lvs["data"].cached and len(here.mounts) == 2
+
+
+def test_a_cache_that_the_kernel_gave_up_is_made_again() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached())
+    group = here.groups["fast"]
+    lv = replace(group.lvs["logs"], cached=Cached("writethrough", lost=True))
+    here.groups["fast"] = replace(group, lvs={**group.lvs, "logs": lv})
+    done = kinds(settle(here, cached()))
+    assert done == ["cache_detach", "group_activate", "mount", "cache_create", "cache_attach"]
+
+
+def test_a_lost_cache_with_what_was_not_written_is_refused() -> None:
+    here = host("a", "b", "f", "g")
+    settle(here, cached(mode="writeback"))
+    here.pull("f")
+    steps, refused = plan(here, cached("g", mode="writeback"))
+    assert steps == [] and "what was not written to the volume yet" in refused[0]
+
+
+def test_a_volume_that_the_kernel_has_otherwise_than_lvm_is_refreshed_first() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached())
+    group = here.groups["fast"]
+    lv = replace(group.lvs["logs"], cached=None, stale=True)
+    here.groups["fast"] = replace(group, free={**group.free, "/dev/f1": MIB}, lvs={**group.lvs, "logs": lv})
+    assert kinds(plan(here, cached())[0]) == ["lv_refresh"]
+
+
+def tang(*names: str, **more: Any) -> Unlock:
+    return Unlock(tuple(Tang(f"http://{name}.example", f"key of {name}") for name in names), **more)
+
+
+def opened(unlock: Unlock | None) -> Pool:
+    return mirror(luks=True, unlock=unlock)
+
+
+def test_a_bound_container_opens_by_itself() -> None:
+    here = host()
+    assert kinds(settle(here, opened(tang("one"))))[-2:] == ["luks_unit", "luks_bind"]
+    here.restart()
+    assert kinds(settle(here, opened(tang("one")))) == ["mount", "mount"] and not here.by_hand
+    here.unlocks = False
+    here.restart()
+    assert kinds(settle(here, opened(tang("one")))) == ["luks_open", "group_activate", "mount", "mount"]
+
+
+def test_a_binding_follows_the_model() -> None:
+    here = host()
+    settle(here, opened(None))
+    assert len(here.by_hand) == 2
+    changes = ["fstab", "fstab", "luks_unit"]
+    assert kinds(settle(here, opened(tang("one")))) == [*changes, "luks_bind"] and not here.by_hand
+    for unlock in (
+        tang("one", "two"),
+        tang("one", "two", threshold=2),
+        tang("one", pcr_ids=(7,)),
+        Unlock(pcr_ids=(7,)),
+    ):
+        assert kinds(settle(here, opened(unlock))) == ["luks_bind", "luks_unbind"], unlock
+    assert [one.slot for one in (here.contents["/dev/md/fast"] or Content("")).bindings] == [30]
+    assert kinds(settle(here, opened(None))) == [*changes, "luks_unbind"] and not here.units
+
+
+def test_a_binding_that_does_not_work_any_more_is_made_again() -> None:
+    here = host()
+    settle(here, opened(tang("one")))
+    held = here.contents["/dev/md/fast"]
+    assert held
+    for works, done in ((None, []), (False, ["luks_bind", "luks_unbind"])):
+        bindings = tuple(replace(one, works=works) for one in held.bindings)
+        here.contents["/dev/md/fast"] = replace(held, bindings=bindings)
+        assert kinds(settle(here, opened(tang("one")))) == done
+
+
+@pytest.mark.parametrize(
+    "bindings",
+    [
+        (Binding(30),),
+        (Binding(31),),
+        (Binding(30), Binding(31)),
+        (Binding(30, 0, found_of(tang("old"))), Binding(31)),
+        (Binding(30, 0, found_of(tang("old"))), Binding(31, 1, found_of(tang("older")))),
+        (Binding(30, 0, found_of(tang("one"))), Binding(31, 1, found_of(tang("one")))),
+        (Binding(30, 0, None),),
+    ],
+)
+def test_key_slots_that_a_killed_run_left(bindings: tuple[Binding, ...]) -> None:
+    here = host()
+    settle(here, opened(tang("one")))
+    held = here.contents["/dev/md/fast"]
+    assert held
+    here.contents["/dev/md/fast"] = replace(held, bindings=bindings)
+    settle(here, opened(tang("one")))
+    left = here.contents["/dev/md/fast"]
+    assert left and [(one.found and one.found.tang[0][0], one.token is None) for one in left.bindings] == [
+        ("http://one.example", False)
+    ]
 
 
 def test_barriers_end_a_plan() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_read
+from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_read, _layout_tools
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
 
@@ -87,7 +87,7 @@ def test_a_restart_takes_several_rounds(host: Host) -> None:
 def test_a_failure_says_what_was_done(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(step: Any, keys: Any) -> None:
         if step.kind == "luks_format":
-            raise _layout_read.LayoutError("cryptsetup: no room")
+            raise _layout_tools.LayoutError("cryptsetup: no room")
         host.do(step)
 
     monkeypatch.setattr(_layout_apply, "apply", apply)
