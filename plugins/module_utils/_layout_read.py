@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -155,12 +156,18 @@ class _Reader:
         if not os.path.exists(node):
             return
         self.names[node] = name
+        head: bytes | None = None
         with open(node, "rb") as file:
             size = _disks.device_size(file.fileno())
-            head = file.read(_disks.MIB)
+            # Nothing can be read behind a cache that is lost.
+            with contextlib.suppress(OSError):
+                head = file.read(_disks.MIB)
         status = os.stat(node)
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         mounts = tuple(_disks.mounts_of(_disks.SYSTEM, {number}, {node}))
+        if head is None:
+            self.devices[name] = _layout.Device(size, _layout.Content("what cannot be read"), None, mounts)
+            return
         content = self._content(node, head, mounts)
         self.devices[name] = _layout.Device(size, content, _file_system_size(content, head, mounts), mounts)
 
@@ -249,8 +256,8 @@ def _file_system_size(content: _layout.Content | None, head: bytes, mounts: Sequ
         high = struct.unpack_from("<I", head, 1024 + 0x150)[0] if wide else 0
         return int((high << 32) + low) << (10 + shift)
     if content and content.type == "xfs":
-        # While it is mounted the superblock on the disk may be an older one.
-        shown = run("xfs_growfs", "-n", mounts[0]) if mounts else ""
+        # While it is mounted the superblock on the disk may be an older one. One that was shut down tells nothing.
+        shown = run("xfs_growfs", "-n", mounts[0], accept=(0, 1)) if mounts else ""
         live = re.search(r"^data .*bsize=(\d+) +blocks=(\d+)", shown, re.M)
         block, blocks = live.groups() if live else struct.unpack_from(">IQ", head, 4)
         return int(block) * int(blocks)

@@ -6,19 +6,24 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _layout_apply, _layout_tools
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 
 MIB = 1 << 20
+KEYS = {"slow": "a long secret", "vault": "another secret", "sealed": "a third secret"}
 CONFIG: dict[str, Any] = {}
 
 
@@ -29,6 +34,7 @@ def volume(name: str, size: int | None, **more: Any) -> dict[str, Any]:
 
 def pool(name: str, *disks: str, **more: Any) -> dict[str, Any]:
     blank = {"raid": None, "metadata": "1.2", "luks": False, "filesystem": None, "mount": None, "volumes": []}
+    blank |= {"cache": None, "unlock": None}
     return {"name": name, "disks": list(disks), **blank, **more}
 
 
@@ -50,7 +56,7 @@ def thin(size: int = 600) -> dict[str, Any]:
 
 
 def layout(*pools: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
-    params = {"site": "lab", "pools": list(pools), "keys": {"slow": "a long secret"}, "wipe": [], **more}
+    params = {"site": "lab", "pools": list(pools), "keys": KEYS, "wipe": [], **more}
     return disk_layout.run(params, check)
 
 
@@ -72,6 +78,7 @@ def fails(word: str, *pools: dict[str, Any], **more: Any) -> str:
 def put(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -100,9 +107,12 @@ def bigger() -> Any:
 
 def erase() -> Any:
     """Everything off, and zeros at the ends. What is in the middle stays, and shows through on the next array."""
-    for mount in ("/srv/data", "/srv/logs", "/srv/db"):
+    for file in glob.glob("/etc/systemd/system/kiban-luks-*"):
+        tool("systemctl", "disable", "--quiet", os.path.basename(file))
+        os.remove(file)
+    for mount in re.findall(r" (/srv/\S+) ", get("/proc/self/mountinfo")):
         tool("umount", mount, ok=False)
-    for name in ("fast", "slow"):
+    for name in tool("vgs", "--noheadings", "-o", "vg_name").split():
         tool("vgchange", "-an", name, ok=False)
     for name in os.listdir("/dev/mapper"):
         if "luks" in name:
@@ -168,8 +178,8 @@ def pull(serial: str) -> None:
     real = os.path.realpath(f"/sys/block/{name}")
     port = f"/sys/block/{name}/device/delete"
     if not os.path.exists(port):
-        # virtio: the device is behind a PCI function
-        port = f"{real.partition('/virtio')[0]}/remove"
+        # virtio and NVMe: the device is behind a PCI function
+        port = re.sub(r"/(virtio[0-9]+|nvme)/.*", "/remove", real)
     with open(port, "w") as file:
         file.write("1")
 
@@ -189,6 +199,7 @@ def grow() -> Any:
         file.write(b"x" * MIB)
         done = layout(mirror(), thin(900))["steps"]
         file.write(b"y" * MIB)
+        file.flush()
         os.fsync(file.fileno())
     assert size_of("/srv/db") > before + 250
     whole("/srv/db")
@@ -266,29 +277,44 @@ def killed(seconds: float, alone: bool, *pools: dict[str, Any]) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def kills() -> Any:
-    """SIGKILL at 20 random moments, from blank disks on and again from where that left them."""
+def endures(pools: Iterator[dict[str, Any]], window: float, ended: Callable[[], None]) -> Any:
+    """SIGKILL at 20 random moments: each pool in turn, until a run ends; then no more is to be done, and `ended`."""
     dice, hits, ends = random.Random(CONFIG["seed"]), [], 0
-    volumes = [data(), volume("store", 340, type="thin-pool")]
-    volumes.append(volume("db", 400, type="thin", thin_pool="store", filesystem="xfs", mount="/srv/db"))
-    here = pool("slow", "DATA-SATA", "DATA-NVME", raid="raid1", luks=CONFIG.get("luks", True), volumes=volumes)
+    here = next(pools)
     while len(hits) < 20:
-        if killed(dice.uniform(0, CONFIG.get("window", 20)), dice.random() < 0.3, here):
+        if killed(dice.uniform(0, window), dice.random() < 0.3, here):
             hits.append(get("/run/t/now"))
             print(len(hits), hits[-1], file=sys.stderr, flush=True)
             continue
         ends += 1
         no_change(here)
-        tool("umount", "/srv/data")
-        tool("e2fsck", "-fn", "/dev/slow/data")
+        ended()
         print("complete", file=sys.stderr, flush=True)
-        erase()
+        here = next(pools)
     layout(here)
     no_change(here)
     return {"complete_between": ends, "killed": hits}
 
 
-if __name__ == "__main__":
+def kills() -> Any:
+    """From blank disks on and again from where that left them."""
+    volumes = [data(), volume("store", 340, type="thin-pool")]
+    volumes.append(volume("db", 400, type="thin", thin_pool="store", filesystem="xfs", mount="/srv/db"))
+    here = pool("slow", "DATA-SATA", "DATA-NVME", raid="raid1", luks=CONFIG.get("luks", True), volumes=volumes)
+
+    def ended() -> None:
+        tool("umount", "/srv/data")
+        tool("e2fsck", "-fn", "/dev/slow/data")
+        erase()
+
+    return endures(itertools.repeat(here), CONFIG.get("window", 20), ended)
+
+
+def main(steps: dict[str, Any]) -> None:
     with open(sys.argv[1]) as config:
         CONFIG.update(json.load(config))
-    print(json.dumps(globals()[sys.argv[2]]()))
+    print(json.dumps(steps[sys.argv[2]]()))
+
+
+if __name__ == "__main__":
+    main(globals())

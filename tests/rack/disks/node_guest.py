@@ -62,6 +62,7 @@ class NodeGuest(Guest):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.process = None
+        self.say = print
         self.disks = list(DISKS)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -106,6 +107,7 @@ class NodeGuest(Guest):
         for serial, (file, device) in drives.items():
             drive = f"if=none,id={serial},file={self.directory / file},format=raw,cache=unsafe,discard=unmap"
             command += ["-drive", drive, "-device", f"{device},drive={serial},serial={serial},id=d-{serial}"]
+        command += self.more()
         with open(self.directory / "console.log", "ab") as console:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
@@ -120,8 +122,19 @@ class NodeGuest(Guest):
     def upload(self, config: dict[str, Any]) -> None:
         self.config = config
         super().upload(config)
-        program = (HERE / self.program).read_bytes()
-        subprocess.run([*self.ssh(), "cat > /run/t/guest.py"], input=program, check=True)
+        package = "/run/t/ansible_collections/kiban/baremetal/tests/rack/disks"
+        for name, place in ((self.program, "/run/t/guest.py"), ("layout_guest.py", f"{package}/layout_guest.py")):
+            command = f"mkdir -p {package} && cat > {place}"
+            subprocess.run([*self.ssh(), command], input=(HERE / name).read_bytes(), check=True)
+
+    def use(self, program: str) -> None:
+        """Steps are those of this program from now on."""
+        self.program = program
+        self.upload(self.config)
+
+    def more(self) -> list[str]:
+        """What else QEMU gives the server; called at each start."""
+        return []
 
     def power_cycle(self) -> None:
         """Off without a word, on again; what was uploaded was in memory."""
