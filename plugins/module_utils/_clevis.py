@@ -26,7 +26,6 @@ __all__ = [
     "compact",
     "fits",
     "found_of",
-    "luks_header",
     "pin_config",
     "read_jwe",
     "stated",
@@ -60,7 +59,7 @@ class Unlock:
     def __str__(self) -> str:
         parts = [f"Tang {server.url}" for server in self.tang]
         parts += [f"TPM2 with PCR {', '.join(map(str, self.pcr_ids))}"] if self.pcr_ids else []
-        return f"{self.threshold} of {', '.join(parts)}"
+        return parts[0] if len(parts) == 1 else f"{self.threshold} of {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,12 @@ class Binding:
 
 
 def stated(raw: Mapping[str, Any]) -> Unlock:
-    """Of a module's parameters or a site file: tang, tpm2, threshold."""
+    """Of a module's parameters or a site file, from which what has a wrong shape was taken: tang, tpm2, threshold."""
     tpm2 = raw.get("tpm2")
+    pcr_ids = [number for number in (tpm2 or {}).get("pcr_ids") or (7,) if number is not None]
     return Unlock(
-        tuple(Tang(server["url"], server["thumbprint"]) for server in raw.get("tang") or ()),
-        tuple(tpm2.get("pcr_ids") or (7,)) if tpm2 is not None else (),
+        tuple(Tang(one.get("url", ""), one.get("thumbprint", "")) for one in raw.get("tang") or () if one),
+        tuple(pcr_ids) if tpm2 is not None else (),
         (tpm2 or {}).get("pcr_bank") or "sha256",
         raw.get("threshold") or 1,
     )
@@ -137,17 +137,6 @@ def found_of(unlock: Unlock) -> Found:
 
 def _pcrs(unlock: Unlock) -> str:
     return ",".join(str(number) for number in sorted(unlock.pcr_ids))
-
-
-def luks_header(raw: bytes) -> dict[str, Any]:
-    """The JSON area of a LUKS2 header; empty where there is none. The LUKS2 On-Disk Format 1.1, 2.1, has its place."""
-    if raw[:8] != b"LUKS\xba\xbe\x00\x02":
-        return {}
-    try:
-        area = json.loads(raw[4096 : int.from_bytes(raw[8:16], "big")].split(b"\0", 1)[0])
-    except ValueError:
-        return {}
-    return area if isinstance(area, dict) else {}
 
 
 def bindings(header: Mapping[str, Any]) -> tuple[Binding, ...]:
@@ -215,9 +204,9 @@ StartLimitIntervalSec=0
 Type=oneshot
 ExecCondition=/usr/bin/test ! -e /dev/mapper/{container}
 ExecStart=/usr/bin/clevis luks unlock -d /dev/disk/by-uuid/{uuid} -n {container}
-TimeoutStartSec=90
+TimeoutStartSec=300
 Restart=on-failure
-RestartSec=5
+RestartSec=10
 
 [Install]
 WantedBy={device}

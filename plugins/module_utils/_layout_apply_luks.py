@@ -55,7 +55,7 @@ def _luks_bind(step: Step, key: str | None) -> None:
     """A key slot first, then the token that Clevis reads. What a kill leaves of it has no token, and is removed."""
     device, slot, own = device_of(step), str(step.args["slot"]), secrets.token_urlsafe(48)
     # One character more than the key would open nothing: Clevis hands on what it gets.
-    jwe = run("timeout", "90", "clevis", "encrypt", "sss", str(step.args["config"]), key=own).strip()
+    jwe = run("timeout", "180", "clevis", "encrypt", "sss", str(step.args["config"]), key=own).strip()
     new = os.memfd_create("key")
     try:
         os.write(new, own.encode())

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _clevis, _disks, _layout
+from ansible_collections.kiban.baremetal.plugins.module_utils import _clevis, _disks, _layout, _luks_header
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_tools import LayoutError, run
 
 __all__ = ["UNITS", "bindings", "units"]
@@ -24,7 +24,7 @@ UNITS = "/etc/systemd/system"
 
 def bindings(head: bytes, wanted: _clevis.Unlock | None) -> tuple[_clevis.Binding, ...]:
     """Those in our key slots; one that is as wanted is tried."""
-    header = _clevis.luks_header(head)
+    header = _luks_header.luks_header(head)
     found = []
     for one in _clevis.bindings(header):
         if wanted and one.found and _clevis.fits(wanted, one.found):
@@ -36,7 +36,7 @@ def bindings(head: bytes, wanted: _clevis.Unlock | None) -> tuple[_clevis.Bindin
 def _works(jwe: str, wanted: _clevis.Unlock) -> bool | None:
     try:
         # The key that it prints goes nowhere.
-        return bool(run("timeout", "60", "clevis", "decrypt", key=jwe))
+        return bool(run("timeout", "120", "clevis", "decrypt", key=jwe))
     except LayoutError:
         # Only where all that it asks answers is it the binding that no longer works: the TPM's PCRs have changed, or
         # a server has lost its key.

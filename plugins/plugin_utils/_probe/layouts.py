@@ -16,6 +16,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._luks_header import luks_header
+
 # linux/dm-ioctl.h: struct dm_ioctl, DM_TABLE_STATUS without a flush.
 DM_HEADER = "=6Ii3IQ128s129s7x"
 DM_TABLE_STATUS = 0xC138FD0C
@@ -36,6 +38,8 @@ def layouts(disks: list[dict[str, Any]], read: Callable[[str], str]) -> dict[str
         "volumes": {name: int(read(f"/sys/block/{node}/size") or 0) * 512 for name, node in mapped.items()},
         "suspended": [name for name, node in mapped.items() if read(f"/sys/block/{node}/dm/suspended")[:1] == "1"],
         "thin": {name: fill for name in mapped if name.endswith("-tpool") and (fill := thin(dm_status(name)))},
+        "caches": {name: mode for name, node in mapped.items() if (mode := cache_mode(name, node))},
+        "luks": luks_keys(found, read),
         "mounts": pool_mounts({node: name for name, node in mapped.items()}, found, read),
     }
 
@@ -132,6 +136,44 @@ def dm_status(name: str) -> str:
     # Behind the header stands struct dm_target_spec of 40 bytes, then the text.
     start = struct.unpack_from("=I", buffer, 16)[0]
     return bytes(buffer[start + 40 :]).split(b"\0", 1)[0].decode("ascii", "replace")
+
+
+def cache_mode(name: str, node: str) -> str | None:
+    """What a cache in front of a volume does, or Fail; None where there is none.
+
+    Documentation/admin-guide/device-mapper/cache.rst has the line.
+    """
+    # One has three devices below it: metadata, cache and origin.
+    if len(os.listdir(f"/sys/block/{node}/slaves")) != 3:
+        return None
+    words = dm_status(name).split()
+    modes = [word for word in words if word in ("writethrough", "writeback", "passthrough")]
+    return "Fail" if words == ["Fail"] else modes[0] if modes else None
+
+
+def luks_keys(pools: dict[str, Any], read: Callable[[str], str]) -> dict[str, Any]:
+    """Device to our key slots in the header of its container, and what Clevis notes of them, without what is secret."""
+    parts = [f"{disk}{part}" for disk in pools for part in ("1", "p1")]
+    nodes = [node for node in sorted(os.listdir("/sys/block")) if read(f"/sys/block/{node}/md/array_state")]
+    alive = [node for node in nodes if read(f"/sys/block/{node}/md/array_state").strip() in ("clean", "active")]
+    found = {}
+    for name in (*parts, *alive):
+        try:
+            fd = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                header = luks_header(os.pread(fd, 65536, 0))
+            finally:
+                os.close(fd)
+        except OSError:
+            continue
+        if header:
+            tokens = {
+                number: {**token, "jwe": {"protected": (token.get("jwe") or {}).get("protected")}}
+                for number, token in header["tokens"].items()
+                if token.get("type") == "clevis"
+            }
+            found[name] = {"keyslots": {slot: {} for slot in header["keyslots"]}, "tokens": tokens}
+    return found
 
 
 def thin(line: str) -> list[Any]:

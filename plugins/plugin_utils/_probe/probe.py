@@ -27,6 +27,7 @@ _UTILS = _HERE.parents[1] / "module_utils"
 _PARTS = {
     "module_utils._disk_health": _UTILS / "_disk_health.py",
     "module_utils._disk_paths": _UTILS / "_disk_paths.py",
+    "module_utils._luks_header": _UTILS / "_luks_header.py",
     "plugin_utils._probe.routing": _HERE / "routing.py",
     "plugin_utils._probe.neighbors": _HERE / "neighbors.py",
     "plugin_utils._probe.layouts": _HERE / "layouts.py",
@@ -60,7 +61,7 @@ def _program(layouts: bool, ceph: bool) -> str:
         place = re.search(rf"^from \S+\.{re.escape(name)} import (\([^)]*\)|.*)\n", text, re.MULTILINE)
         if place is None:
             raise RuntimeError(f"the probe has lost the place for {path.name}")
-        wanted = {"layouts": layouts, "ceph": ceph}.get(path.stem, True)
+        wanted = {"layouts": layouts, "_luks_header": layouts, "ceph": ceph}.get(path.stem, True)
         text = text[: place.start()] + (part(path) if wanted else "") + text[place.end() :]
     # Annotations are not evaluated there.
     return text.replace("from typing import Any\n", "")

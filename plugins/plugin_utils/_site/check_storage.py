@@ -34,11 +34,13 @@ def _pool(draft: Draft, path: str, name: str, raw: Mapping[str, Any], mounts: di
     from ...module_utils._layout import pool_problems
     from .storage import intended
 
-    pool, count, select = intended(name, raw), raw.get("count"), raw.get("select")
-    try:
-        check_selector(select or "`true`")
-    except ExpressionError as error:
-        draft.problem(f"{path}.select", f'"{str(select).strip()}" {error.message}', error.hint)
+    pool, count = intended(name, raw), raw.get("count")
+    for where, part in ((path, raw), (f"{path}.cache", raw.get("cache") or {})):
+        select = part.get("select")
+        try:
+            check_selector(select or "`true`")
+        except ExpressionError as error:
+            draft.problem(f"{where}.select", f'"{str(select).strip()}" {error.message}', error.hint)
     # A count that is missing or of the wrong type is told already.
     for volume, text in pool_problems(pool, count) if isinstance(count, int) else ():
         draft.problem(f"{path}.volumes.{volume}" if volume else path, text)

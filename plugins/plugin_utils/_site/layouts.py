@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...module_utils import _block_paths, _disk_paths, _layout
+from ...module_utils._clevis import Unlock, bindings, fits
 from .claims import claimed, claims_of, not_counted
 from .disks import matching
 from .model import BlockStorage, Pool, Target, Volume
@@ -38,7 +39,9 @@ def pool_disks(pools: Sequence[Pool], site: str, host: HostState) -> set[str]:
     """Names of the disks that belong to a pool, or that a pool selects."""
     if not pools:
         return set()
-    found = {str(disk["name"]) for pool in pools for disk in (*_candidates(pool, host), *claimed(pool, host))}
+    selected = [pool.select for pool in pools] + [pool.cache.select for pool in pools if pool.cache]
+    found = {str(disk["name"]) for pool in pools for disk in claimed(pool, host)}
+    found |= {str(disk["name"]) for select in selected for disk in _candidates(select, host)}
     names = {pool.name for pool in pools}
     ours = ((host.layouts or {}).get("disks") or {}).items()
     return found | {name for name, record in ours if record["pool"] in names and record["site"] == site}
@@ -76,11 +79,11 @@ def _lost_paths(one: Target, found: Mapping[str, Sequence[str]]) -> Iterator[str
             yield f"storage {one.name}: the path at {portal} is lost ({', '.join(sorted(states))}); {left}"
 
 
-def _candidates(pool: Pool, host: HostState) -> list[Mapping[str, Any]]:
-    """Disks that the pool selects, without those of the system and of the storage driver."""
+def _candidates(select: str, host: HostState) -> list[Mapping[str, Any]]:
+    """Disks that a pool selects, without those of the system and of the storage driver."""
     claims = claims_of(host)
     free = [disk for disk in host.disks if disk["name"] not in claims and "/" not in (disk.get("uses") or ())]
-    return matching(free, pool.select)
+    return matching(free, select)
 
 
 def _mended(text: str, how: str) -> Difference:
@@ -97,19 +100,28 @@ class _Differences:
     def __init__(self, pool: Pool, site: str, host: HostState, found: Mapping[str, Any]) -> None:
         self.pool, self.found = pool, found
         self.serials = {str(disk["name"]): disk.get("serial_number") or "unknown" for disk in host.disks}
+        self.sizes = {str(disk["name"]): int(disk.get("capacity_bytes") or 0) for disk in host.disks}
         records = found.get("disks") or {}
-        self.disks = {
+        ours = {
             name: record
             for name, record in records.items()
             if (record["pool"], record["site"]) == (pool.name, site) and name in self.serials
         }
-        self.new = [
+        noted = {serial for record in ours.values() for serial in record.get("cache") or ()}
+        self.cache_disks = {name: record for name, record in ours.items() if self.serials[name] in noted}
+        self.disks = {name: record for name, record in ours.items() if name not in self.cache_disks}
+        self.new = self._new(pool.select, host, records)
+        self.new_cache = self._new(pool.cache.select, host, records) if pool.cache else []
+        self.gone_cache = sorted(noted - set(self.serials.values()))
+        self.claimed = not_counted(pool, host)
+
+    @staticmethod
+    def _new(select: str, host: HostState, records: Mapping[str, Any]) -> list[str]:
+        return [
             f"{disk['name']} (serial {disk.get('serial_number') or 'unknown'})"
-            for disk in _candidates(pool, host)
+            for disk in _candidates(select, host)
             if disk["name"] not in records
         ]
-
-        self.claimed = not_counted(pool, host)
 
     def all(self) -> Iterator[Difference]:
         if not self.disks:
@@ -120,19 +132,23 @@ class _Differences:
             yield Difference(f"is not made; {_MENDS} makes it{there}{short}", not short)
             return
         last = "filesystem" if self.pool.filesystem else "group"
-        if unfinished := [name for name, record in self.disks.items() if last not in (record["made"] or ())]:
+        ours = {**self.disks, **self.cache_disks}
+        if unfinished := [name for name, record in ours.items() if last not in (record["made"] or ())]:
             yield _mended(f"was not finished on {', '.join(unfinished)}", "goes on")
         yield from self._members()
         for name in sorted(self.found.get("suspended") or ()):
             if _layout.is_mapping(name, self.pool.name, [volume.name for volume in self.pool.volumes]):
                 yield _mended(f"{name} is suspended, as a killed run leaves it", "resumes it")
         if closed := [name for name in self._containers() if name not in self.found["volumes"]]:
-            yield _mended(f"its LUKS container is closed: {', '.join(closed)}", "opens it")
+            by = f"; not opened by {self.pool.luks}" if isinstance(self.pool.luks, Unlock) else ""
+            yield _mended(f"its LUKS container is closed: {', '.join(closed)}{by}", "opens it")
             return
         for volume in self.pool.volumes:
             yield from self._volume(volume)
         if self.pool.mount:
             yield from self._mount(self.pool.mount, self._single())
+        yield from self._cache()
+        yield from self._bindings()
 
     def _members(self) -> Iterator[Difference]:
         mates = {serial for record in self.disks.values() for serial in record.get("mates") or ()}
@@ -185,7 +201,64 @@ class _Differences:
 
     def _containers(self) -> list[str]:
         numbers = [None] if self.pool.raid else range(self.pool.count)
-        return [_layout.mapping_path(self.pool.name, number).rpartition("/")[2] for number in numbers if self.pool.luks]
+        if not self.pool.luks:
+            return []
+        paths = [_layout.mapping_path(self.pool.name, number) for number in numbers]
+        paths += [_layout.cache_mapping_path(self.pool.name, self.serials[name]) for name in self.cache_disks]
+        return [path.rpartition("/")[2] for path in paths]
+
+    def _cache(self) -> Iterator[Difference]:
+        wanted = self.pool.cache
+        fronts = {volume.name: self._mapped(volume.name) for volume in self.pool.volumes if volume.type != "thin"}
+        fronts |= {each.name: f"{fronts[each.name]}_tdata" for each in self.pool.volumes if each.type == "thin-pool"}
+        caches = self.found.get("caches") or {}
+        states = {name: caches[front] for name, front in fronts.items() if front in caches}
+        if wanted is None:
+            if states or self.cache_disks or self.gone_cache:
+                yield _mended("has a cache that is not stated", "takes it away")
+            return
+        if self.gone_cache:
+            gone, takes = ", ".join(self.gone_cache), f"takes {', '.join(self.new_cache)} in its place"
+            text = f"the disk {gone} of its cache is gone: pulled, or dead. Volume {wanted.volume} fails with it"
+            if wanted.mode == "writeback":
+                yield _told(f"{text}, and what was not written to it yet is lost")
+            elif self.new_cache:
+                yield _mended(text, takes)
+            else:
+                yield _told(f"{text}: put another one in, or take the cache out of the profile, then run {_MENDS}")
+        elif len(self.cache_disks) < wanted.count:
+            there = ", ".join(self.new_cache)
+            short = "" if len(self.new_cache) >= wanted.count - len(self.cache_disks) else "; its disks are not there"
+            yield Difference(f"its cache lacks a disk; {_MENDS} takes {there or 'one'}{short}", not short)
+        elif (state := states.get(wanted.volume)) is None:
+            yield _mended(f"volume {wanted.volume} has no cache in front of it", "puts it there")
+        elif state == "Fail":
+            yield _mended(f"the cache of volume {wanted.volume} failed, and the volume with it", "makes it again")
+        elif state != wanted.mode:
+            yield _mended(f"the cache of volume {wanted.volume} is {state}, not {wanted.mode}", "changes it")
+        elif self._unused() >= 2 * _layout.SLACK * wanted.count:
+            yield _mended(f"its cache leaves {_size(self._unused())} of its disks unused", "makes it again")
+
+    def _unused(self) -> int:
+        size = self.found["volumes"].get(f"{self._mapped(_layout.CACHE_VOLUME)}_cvol", 0)
+        return sum(self.sizes[name] for name in self.cache_disks) - int(size)
+
+    def _bindings(self) -> Iterator[Difference]:
+        """What opens the containers at boot. Whether it still does is not told: nothing is tried here."""
+        wanted = self.pool.luks if isinstance(self.pool.luks, Unlock) else None
+        array = self._array()
+        names = [str(array["node"])] if array else [f"{name}{part}" for name in self.disks for part in ("1", "p1")]
+        names += [f"{name}{part}" for name in self.cache_disks for part in ("1", "p1")]
+        headers = self.found.get("luks") or {}
+        for name in names if self.pool.luks else ():
+            if name not in headers:
+                continue
+            found = bindings(headers[name])
+            good = [one for one in found if wanted and one.found and fits(wanted, one.found)]
+            if wanted and not good:
+                yield _mended(f"its container on {name} is not opened by {wanted}", "binds it")
+            elif len(found) > len(good[:1]):
+                yield _mended(f"its container on {name} has a binding that is not stated", "removes it")
 
     def _volume(self, volume: Volume) -> Iterator[Difference]:
         from .storage import size_in_bytes

@@ -28,6 +28,7 @@ from .model import (
     BlockStorage,
     Bmc,
     Bond,
+    Cache,
     Cluster,
     Deploy,
     DiskSelector,
@@ -220,8 +221,14 @@ def _block_storage(raw: dict[str, Any]) -> BlockStorage:
 
 
 def _pool(name: str, raw: dict[str, Any]) -> Pool:
+    # Most sites have no pools: they need not pay for this.
+    from ...module_utils._clevis import stated
+    from .storage import cached_volume
+
     volumes = tuple(Volume(name=volume, **values) for volume, values in raw["volumes"].items())
-    return Pool(**{**raw, "name": name, "volumes": volumes})
+    cache = Cache(**{**raw["cache"], "volume": cached_volume(raw)}) if raw["cache"] else None
+    luks = stated(raw["luks"]) if isinstance(raw["luks"], dict) else raw["luks"]
+    return Pool(**{**raw, "name": name, "volumes": volumes, "luks": luks, "cache": cache})
 
 
 def _cluster(raw: dict[str, Any], sdn: Sdn, servers: tuple[Server, ...]) -> Cluster:

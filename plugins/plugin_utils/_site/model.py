@@ -11,13 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...module_utils._clevis import Unlock
 
 __all__ = [
     "SDN_DRIVERS",
     "BlockStorage",
     "Bmc",
     "Bond",
+    "Cache",
     "Cluster",
     "Deploy",
     "DiskSelector",
@@ -133,6 +137,16 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Cache:
+    """Faster disks in front of one volume of a pool."""
+
+    select: str
+    count: int
+    volume: str
+    mode: str
+
+
+@dataclass(frozen=True)
 class Pool:
     """Disks and what is on them: an array, a container, then volumes or one file system."""
 
@@ -141,10 +155,12 @@ class Pool:
     count: int
     raid: str | None
     metadata: str
-    luks: bool
+    luks: bool | Unlock
+    """A container; an Unlock: and what opens it at boot."""
     filesystem: str | None
     mount: str | None
     volumes: tuple[Volume, ...]
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True)

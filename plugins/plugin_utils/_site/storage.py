@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...module_utils import _block_paths, _layout
+from ...module_utils import _block_paths, _clevis, _layout
 from .disks import matching
 
-__all__ = ["block_targets", "intended", "select_pools", "size_in_bytes"]
+__all__ = ["block_targets", "cached_volume", "intended", "select_pools", "size_in_bytes"]
 
 _UNITS = {"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
@@ -35,20 +35,26 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
     problems: list[str] = []
     owners: dict[Any, str] = {}
     for name, pool in storage.items():
-        found = matching(candidates, pool["select"])
-        shown = "; ".join(f"{disk.get('name')} serial {disk.get('serial_number')}" for disk in found) or "none"
-        if len(found) != pool["count"]:
-            problems.append(
-                f'pool {name}: {len(found)} disks match "{pool["select"]}" where {pool["count"]} must: {shown}'
-                + _claimed(matching([record for record in records if record.get("kiban")], pool["select"]))
-            )
-        for disk in found:
-            serial = disk.get("serial_number")
-            if not serial:
-                problems.append(f"pool {name}: disk {disk.get('name')} has no serial number")
-            elif owners.setdefault(serial, name) != name:
-                problems.append(f"disk {serial} matches the selectors of the pools {owners[serial]} and {name}")
-        pools.append({**_plain(name, pool), "disks": sorted(str(disk.get("serial_number")) for disk in found)})
+        serials = {}
+        for what, wanted in {
+            name: pool,
+            **({f"{name}, its cache": pool["cache"]} if pool.get("cache") else {}),
+        }.items():
+            found, count = matching(candidates, wanted["select"]), wanted.get("count", 1)
+            shown = "; ".join(f"{disk.get('name')} serial {disk.get('serial_number')}" for disk in found) or "none"
+            if len(found) != count:
+                problems.append(
+                    f'pool {what}: {len(found)} disks match "{wanted["select"]}" where {count} must: {shown}'
+                    + _claimed(matching([record for record in records if record.get("kiban")], wanted["select"]))
+                )
+            for disk in found:
+                serial = disk.get("serial_number")
+                if not serial:
+                    problems.append(f"pool {what}: disk {disk.get('name')} has no serial number")
+                elif owners.setdefault(serial, what) != what:
+                    problems.append(f"disk {serial} matches the selectors of the pools {owners[serial]} and {what}")
+            serials[what] = sorted(str(disk.get("serial_number")) for disk in found)
+        pools.append(_plain(name, pool, *serials.values()))
     return {"pools": [] if problems else pools, "problems": problems}
 
 
@@ -78,9 +84,22 @@ def block_targets(
     return found
 
 
-def _plain(name: str, pool: Mapping[str, Any]) -> dict[str, Any]:
+def cached_volume(raw: Mapping[str, Any]) -> str:
+    """The volume that the cache of a pool is for: the one that it names, or the only one that can have it."""
+    volumes = {name: values or {} for name, values in (raw.get("volumes") or {}).items()}
+    usable = [name for name, values in volumes.items() if values.get("type") != "thin"]
+    return str(raw["cache"].get("volume") or (usable[0] if len(usable) == 1 else ""))
+
+
+def _plain(name: str, pool: Mapping[str, Any], disks: Sequence[str], cache_disks: Sequence[str] = ()) -> dict[str, Any]:
     """As the module takes it. What is not stated is left out: Ansible takes no null where an option has choices."""
-    kept = {key: value for key, value in pool.items() if key not in ("select", "count", "volumes")}
+    kept = {key: value for key, value in pool.items() if key not in ("select", "count", "volumes", "cache")}
+    kept |= {"disks": list(disks), "luks": bool(pool.get("luks"))}
+    if isinstance(pool.get("luks"), Mapping):
+        kept["unlock"] = _stated(pool["luks"])
+    if pool.get("cache"):
+        mode = pool["cache"].get("mode") or "writethrough"
+        kept["cache"] = {"disks": list(cache_disks), "volume": cached_volume(pool), "mode": mode}
     volumes = [
         _stated({**values, "name": volume, "size": size_in_bytes(values.get("size"))})
         for volume, values in (pool.get("volumes") or {}).items()
@@ -113,4 +132,8 @@ def intended(name: str, raw: Mapping[str, Any]) -> _layout.Pool:
         volumes=volumes,
         filesystem=raw.get("filesystem"),
         mount=raw.get("mount"),
+        cache=_layout.Cache((), cached_volume(raw), raw["cache"].get("mode") or "writethrough")
+        if raw.get("cache")
+        else None,
+        unlock=_clevis.stated(raw["luks"]) if isinstance(raw.get("luks"), Mapping) else None,
     )

@@ -112,6 +112,10 @@ def _pool(pool: Pool) -> dict[str, Any]:
     plain = asdict(pool)
     del plain["name"]
     plain["volumes"] = {volume.pop("name"): volume for volume in plain["volumes"]}
+    if not isinstance(pool.luks, bool):
+        tpm2 = {"pcr_ids": list(pool.luks.pcr_ids), "pcr_bank": pool.luks.pcr_bank} if pool.luks.pcr_ids else None
+        tang = [asdict(server) for server in pool.luks.tang]
+        plain["luks"] = {"tang": tang, "tpm2": tpm2, "threshold": pool.luks.threshold}
     return plain
 
 

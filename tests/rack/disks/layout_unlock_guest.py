@@ -200,7 +200,7 @@ def kills() -> Any:
         if ends % len(wanted) == 0:
             erase()
 
-    return endures(left, 12, ended)
+    return endures(left, 60, ended)
 
 
 if __name__ == "__main__":

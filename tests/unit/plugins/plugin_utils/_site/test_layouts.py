@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,19 +17,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kiban.baremetal.plugins.module_utils import _layout
+from ansible_collections.kiban.baremetal.plugins.module_utils import _clevis, _layout
+from ansible_collections.kiban.baremetal.plugins.module_utils._clevis import Binding, Tang, Unlock
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.layouts import (
     differences_of_pools,
     path_messages,
     pool_disks,
 )
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import BlockStorage, Pool, Target, Volume
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import (
+    BlockStorage,
+    Cache,
+    Pool,
+    Target,
+    Volume,
+)
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.state import HostState
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.storage import size_in_bytes
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
 
-IDS = "00000000-0000-4000-8000-00000000000{}"
+IDS = "00000000-0000-4000-8000-0000000000{:02}"
 DATA = Volume("data", "100MiB", "linear", None, "ext4", "/srv/data")
 LOGS = Volume("logs", None, "linear", None, "xfs", "/srv/logs")
 STORE = Volume("store", "400MiB", "thin-pool", None, None, None)
@@ -40,6 +49,13 @@ def pool(*volumes: Volume, count: int = 2, **more: Any) -> Pool:
     return Pool(**{**blank, "name": "fast", "select": select, "count": count, "volumes": volumes, **more})
 
 
+def tier(volume: str = "logs", count: int = 1, mode: str = "writethrough") -> Cache:
+    return Cache("serial_number == 'h' || serial_number == 'i'", count, volume, mode)
+
+
+UNLOCK = Unlock((Tang("http://tang.example", "k" * 43),), (7,))
+
+
 POOLS = {
     "mirror": pool(DATA, LOGS, raid="raid1"),
     "encrypted mirror": pool(DATA, STORE, DB, raid="raid1", luks=True),
@@ -50,6 +66,10 @@ POOLS = {
     "for the storage driver": pool(),
     "encrypted disks": pool(STORE, DB, luks=True),
     "of a storage driver": pool(raid="raid1"),
+    "cached": pool(DATA, LOGS, cache=tier()),
+    "encrypted, cached thin pool": pool(STORE, DB, raid="raid1", luks=UNLOCK, cache=tier("store", 2)),
+    "opened by Tang": pool(STORE, DB, luks=UNLOCK),
+    "opened by Tang, one file system": pool(raid="raid1", luks=UNLOCK, filesystem="xfs", mount="/srv/one"),
 }
 
 
@@ -59,19 +79,22 @@ def wanted(pool: Pool, *disks: str) -> _layout.Pool:
         for each in pool.volumes
     )
     names = disks or ("a", "b")[: pool.count]
-    return _layout.Pool(pool.name, names, pool.raid, pool.metadata, pool.luks, volumes, pool.filesystem, pool.mount)
+    cache = pool.cache and _layout.Cache(("h", "i")[: pool.cache.count], pool.cache.volume, pool.cache.mode)
+    unlock = None if isinstance(pool.luks, bool) else pool.luks
+    rest = (volumes, pool.filesystem, pool.mount, cache, unlock)
+    return _layout.Pool(pool.name, names, pool.raid, pool.metadata, bool(pool.luks), *rest)
 
 
 def made(pool: Pool, *disks: str) -> Host:
     here = Host()
-    for serial in disks or ("a", "b")[: pool.count]:
+    for serial in wanted(pool, *disks).all_disks:
         here.add(serial)
     settle(here, wanted(pool, *disks))
     return here
 
 
 def settle(here: Host, pool: _layout.Pool) -> None:
-    for number in range(1, 9):
+    for number in range(1, 17):
         steps, refused = decide([pool], "lab", (), here.facts(), IDS.format(number))
         assert not refused
         for step in steps:
@@ -88,13 +111,52 @@ def node(device: str) -> str:
     return "-".join(part.replace("-", "--") for part in parts)
 
 
+def encoded(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def header(found: tuple[Binding, ...]) -> dict[str, Any]:
+    """Of a container, as the probe tells it. Thumbprints are hashes of keys, so those of the model are put in."""
+    tokens = {}
+    for one in found:
+        if one.token is not None and one.found is not None:
+            parts = [
+                encoded({"clevis": {"pin": "tang", "tang": {"url": url, "adv": {"keys": sorted(prints)}}}}) + ".x"
+                for url, prints in one.found.tang
+            ]
+            if one.found.tpm2:
+                bank, ids = one.found.tpm2
+                parts.append(encoded({"clevis": {"pin": "tpm2", "tpm2": {"pcr_bank": bank, "pcr_ids": ids}}}) + ".x")
+            sss = {"clevis": {"pin": "sss", "sss": {"t": one.found.threshold, "jwe": parts}}}
+            token = {"type": "clevis", "keyslots": [str(one.slot)], "jwe": {"protected": encoded(sss)}}
+            tokens[str(one.token)] = token
+    return {"keyslots": {str(slot): {} for slot in (0, *(one.slot for one in found))}, "tokens": tokens}
+
+
+@pytest.fixture(autouse=True)
+def thumbprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clevis, "_thumbprints", iter)
+
+
 def seen(here: Host) -> HostState:
     """What the probe would tell of this host."""
-    there = here.devices()
+    there, caches = here.devices(), {}
     volumes = {node(path): here.size(path) for path in sorted(here.opened)}
     for name, group in here.groups.items():
-        if set(group.pvs) <= set(there):
+        if set(group.pvs) - group.cache <= set(there):
             volumes |= {node(f"/dev/{name}/{lv}"): each.size for lv, each in group.lvs.items() if each.active}
+        for lv, each in here.seen(name, set(there)).lvs.items():
+            if each.cached and each.active and not each.stale:
+                front = node(f"/dev/{name}/{lv}") + ("_tdata" if each.type == "thin-pool" else "")
+                caches[front] = "Fail" if each.cached.lost else each.cached.mode
+                volumes[node(f"/dev/{name}/kiban_cache_cvol")] = sum(
+                    group.pvs[device] - group.free[device] for device in group.cache
+                )
+    luks = {}
+    for path in (*(disk.part for disk in here.disks.values()), *(f"/dev/md/{name}" for name in here.running)):
+        held = here.contents.get(path)
+        if held and held.type == "crypto_LUKS":
+            luks[node(path)] = header(held.bindings)
     arrays = []
     for name in here.running:
         array = here.arrays[name]
@@ -115,6 +177,7 @@ def seen(here: Host) -> HostState:
         )
     records = {
         serial: {"pool": disk.pool, "site": disk.site, "made": sorted(disk.made), "mates": sorted(disk.mates)}
+        | {"cache": sorted(disk.cache)}
         for serial, disk in here.disks.items()
         if disk.id
     }
@@ -127,6 +190,8 @@ def seen(here: Host) -> HostState:
         "arrays": arrays,
         "volumes": volumes,
         "suspended": [],
+        "caches": caches,
+        "luks": luks,
         "thin": {"fast-store-tpool": [10, 5, "rw"]} if "fast-store" in volumes else {},
         "mounts": mounts,
     }
@@ -143,7 +208,7 @@ def test_a_complete_pool_says_nothing(shape: str) -> None:
     here = made(POOLS[shape])
     here.add("c")
     assert said(POOLS[shape], here) == []
-    assert pool_disks([POOLS[shape]], "lab", seen(here)) == set("ab"[: POOLS[shape].count])
+    assert pool_disks([POOLS[shape]], "lab", seen(here)) == set(wanted(POOLS[shape]).all_disks)
     assert said(POOLS[shape], replace(seen(here), layouts=None)) == []
 
 
@@ -152,9 +217,10 @@ def test_a_complete_pool_says_nothing(shape: str) -> None:
 def test_the_plan_says_something_if_and_only_if_a_run_would_do_something(shape: str, seed: int, restarts: bool) -> None:
     """After any kills and restarts on the way to a complete pool."""
     dice, here, intended = random.Random(seed), Host(), wanted(POOLS[shape])
-    for serial in ("a", "b", "c"):
+    intended_main = len(intended.disks)
+    for serial in ("a", "b", "c", *intended.all_disks[intended_main:]):
         here.add(serial)
-    for number in range(1, 6):
+    for number in range(1, 12):
         steps, refused = decide([intended], "lab", (), here.facts(), IDS.format(number))
         assert not refused
         found = list(differences_of_pools([POOLS[shape]], "lab", seen(here)))
@@ -242,6 +308,81 @@ def test_a_disk_of_a_volume_group_that_is_gone() -> None:
     here = made(POOLS["wide"])
     del here.disks["b"]
     assert "the disk b is gone: pulled, or dead" in said(POOLS["wide"], here)[0]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_container_that_nothing_opened_at_boot(restart: bool) -> None:
+    here = made(POOLS["opened by Tang"])
+    here.unlocks = not restart
+    here.restart()
+    found = said(POOLS["opened by Tang"], here)
+    assert [one for one in found if "closed: fast-luks0, fast-luks1; not opened by 1 of Tang http://tang" in one] == (
+        found if restart else []
+    )
+
+
+def other_server(here: Host) -> Pool:
+    return replace(POOLS["opened by Tang"], luks=Unlock((Tang("http://other.example", "o" * 43),)))
+
+
+def no_server(here: Host) -> Pool:
+    return replace(POOLS["opened by Tang"], luks=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_server, "its container on a1 is not opened by Tang http://other.example; the playbook storage binds it"),
+        (no_server, "its container on a1 has a binding that is not stated; the playbook storage removes it"),
+    ],
+)
+def test_bindings_that_are_not_those_of_the_profile(change: Callable[[Host], Pool], words: str) -> None:
+    here = made(POOLS["opened by Tang"])
+    assert words in said(change(here), here)[0]
+
+
+def lost(here: Host) -> Pool:
+    here.pull("h")
+    return POOLS["cached"]
+
+
+def lost_and_replaced(here: Host) -> Pool:
+    here.add("i")
+    return lost(here)
+
+
+def lost_with_writes(here: Host) -> Pool:
+    return replace(lost(here), cache=tier(mode="writeback"))
+
+
+def gave_up(here: Host) -> Pool:
+    group = here.groups["fast"]
+    lv = replace(group.lvs["logs"], cached=_layout.Cached("writethrough", lost=True))
+    here.groups["fast"] = replace(group, lvs={**group.lvs, "logs": lv})
+    return POOLS["cached"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "mended"),
+    [
+        (
+            lost,
+            "the disk h of its cache is gone: pulled, or dead. Volume logs fails with it: put another one in",
+            False,
+        ),
+        (lost_and_replaced, "Volume logs fails with it; the playbook storage takes i (serial i) in its place", True),
+        (lost_with_writes, "and what was not written to it yet is lost", False),
+        (gave_up, "the cache of volume logs failed, and the volume with it; the playbook storage makes it again", True),
+        (lambda here: POOLS["wide"], "has a cache that is not stated; the playbook storage takes it away", True),
+        (lambda here: pool(DATA, LOGS, cache=tier("data")), "volume data has no cache in front of it", True),
+        (lambda here: pool(DATA, LOGS, cache=tier(mode="writeback")), "is writethrough, not writeback", True),
+        (lambda here: pool(DATA, LOGS, cache=tier(count=2)), "its cache lacks a disk", False),
+    ],
+)
+def test_caches_that_are_not_as_stated(change: Callable[[Host], Pool], words: str, mended: bool) -> None:
+    here = made(POOLS["cached"])
+    [one] = differences_of_pools([change(here)], "lab", seen(here))
+    assert words in one.text and one.mended == mended
 
 
 def test_other_sizes_than_the_model_states() -> None:

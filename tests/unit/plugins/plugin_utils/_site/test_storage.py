@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.kiban.baremetal.plugins.module_utils._clevis import Tang, Unlock
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout import Cache
 from ansible_collections.kiban.baremetal.plugins.modules import disk_layout
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.load import load_site
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.model import SiteError
@@ -22,6 +24,7 @@ from ansible_collections.kiban.baremetal.plugins.plugin_utils._site.to_vars impo
 INVENTORIES = Path(__file__).resolve().parents[5] / "inventories"
 LAB = yaml.safe_load((INVENTORIES / "lab-fabric" / "site.yml").read_text("utf-8"))
 PROFILE = next(iter(LAB["profiles"]))
+TANG = {"url": "http://192.0.2.20:7500", "thumbprint": "k" * 43}
 FAST: dict[str, Any] = {
     "select": "protocol == 'NVMe'",
     "count": 2,
@@ -69,6 +72,16 @@ def test_pools_come_back_in_the_normal_form() -> None:
         (changed(volumes={"a": {"size": "1GiB", "mount": "/"}}), "storage.fast.volumes.a.mount: "),
         (changed(volumes={"a": {"size": "1GiB", "mount": "/srv/a"}}), "storage.fast.volumes.a: is mounted and has no"),
         (changed(volumes={"a": {"size": "8MiB", "filesystem": "xfs"}}), "storage.fast.volumes.a: has 8388608 bytes"),
+        (changed(cache={"count": 1}), "storage.fast.cache.select: missing"),
+        (changed(cache={"select": "x ="}), "storage.fast.cache.select: "),
+        (changed(cache={"select": "true"}), "storage.fast: its cache needs a volume that is not thin, among: data, st"),
+        (changed(cache={"select": "true", "volume": "db"}), "storage.fast: its cache needs a volume that is not thin"),
+        (changed(luks="yes"), "storage.fast.luks: must be true or false or a mapping"),
+        (changed(luks={}), "storage.fast: its container is to be opened by nothing: name tang, tpm2, or both"),
+        (changed(luks={"tang": [{"url": "http://t.example"}]}), "storage.fast.luks.tang[0].thumbprint: missing"),
+        (changed(luks={"tang": [{**TANG, "thumbprint": "k"}]}), "storage.fast.luks.tang[0].thumbprint: 'k' is not a"),
+        (changed(luks={"tang": [TANG], "threshold": 2}), "storage.fast: its container is to be opened by 2 of 1"),
+        (changed(luks={"tpm2": {"pcr_ids": [24]}}), "storage.fast.luks.tpm2.pcr_ids[0]: 24 is out of range"),
     ],
 )
 def test_what_is_refused_and_where(pool: dict[str, Any], said: str) -> None:
@@ -127,6 +140,47 @@ def test_what_a_pool_does_not_state_is_not_handed_to_the_module(pool: dict[str, 
 def test_disks_that_do_not_fit(disks: list[dict[str, Any]], said: str) -> None:
     chosen = select_pools(disks, {"fast": FAST})
     assert chosen["pools"] == [] and said in "; ".join(chosen["problems"])
+
+
+SLOW: dict[str, Any] = {
+    "select": "protocol == 'SATA'",
+    "count": 1,
+    "luks": {"tang": [TANG], "tpm2": {}},
+    "cache": {"select": "protocol == 'NVMe'"},
+    "volumes": {"store": {"type": "thin-pool"}},
+}
+
+
+def test_a_cache_and_what_opens_containers_come_to_the_module() -> None:
+    normal = site_vars(load_site(site_with({"slow": SLOW})))
+    pool = normal["profiles"][PROFILE]["storage"]["slow"]
+    assert pool["cache"] == {
+        **{"select": "protocol == 'NVMe'", "count": 1},
+        **{"volume": "store", "mode": "writethrough"},
+    }
+    assert pool["luks"] == {"tang": [TANG], "tpm2": {"pcr_ids": [7], "pcr_bank": "sha256"}, "threshold": 1}
+    assert site_vars(load_site({**LAB, "profiles": normal["profiles"]}))["profiles"] == normal["profiles"]
+    for storage in (normal["profiles"][PROFILE]["storage"], {"slow": SLOW}):
+        chosen = select_pools([disk("a", "SATA"), disk("c")], storage)
+        assert chosen["problems"] == []
+        wanted = disk_layout.wanted(taken(chosen["pools"])[0])
+        assert (wanted.disks, wanted.luks, wanted.cache) == (("a",), True, Cache(("c",), "store"))
+        assert wanted.unlock == Unlock((Tang(**TANG),), (7,))
+
+
+def test_what_opens_containers_may_be_servers_alone() -> None:
+    stated = {**SLOW, "luks": {"tang": [TANG]}, "cache": None}
+    storage = site_vars(load_site(site_with({"slow": stated})))["profiles"][PROFILE]["storage"]
+    chosen = select_pools([disk("a", "SATA")], storage)
+    assert disk_layout.wanted(taken(chosen["pools"])[0]).unlock == Unlock((Tang(**TANG),))
+
+
+def test_a_cache_without_its_disks() -> None:
+    chosen = select_pools([disk("a", "SATA")], {"slow": SLOW})
+    assert chosen["pools"] == [] and "pool slow, its cache: 0 disks match" in chosen["problems"][0]
+    both = {**SLOW, "cache": {"select": "protocol == 'SATA'"}}
+    chosen = select_pools([disk("a", "SATA")], {"slow": both})
+    assert "disk a matches the selectors of the pools slow and slow, its cache" in chosen["problems"]
 
 
 def test_a_disk_has_one_pool() -> None:
