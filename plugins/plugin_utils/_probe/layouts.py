@@ -144,9 +144,11 @@ def cache_mode(name: str, node: str) -> str | None:
     Documentation/admin-guide/device-mapper/cache.rst has the line.
     """
     # One has three devices below it: metadata, cache and origin.
-    if len(os.listdir(f"/sys/block/{node}/slaves")) != 3:
-        return None
-    words = dm_status(name).split()
+    return cache_state(dm_status(name)) if len(glob.glob(f"/sys/block/{node}/slaves/*")) == 3 else None
+
+
+def cache_state(line: str) -> str | None:
+    words = line.split()
     modes = [word for word in words if word in ("writethrough", "writeback", "passthrough")]
     return "Fail" if words == ["Fail"] else modes[0] if modes else None
 

@@ -27,7 +27,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils import _disks, _gp
 from ansible_collections.kiban.baremetal.plugins.module_utils._disk_claim import directory_name
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._drivers.sds_ceph import CONFIG
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph_units, in_child
-from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import claim_of, thin
+from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import cache_state, claim_of, thin
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.neighbors import neighbors
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.probe import COMMAND, script
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.program import output
@@ -311,7 +311,11 @@ def test_disks_that_are_claimed_and_not_mounted(
     assert claim_of({"path": str(path), "logical_block_bytes": block}) == claim
 
 
+TOKEN = {"type": "clevis", "keyslots": ["30"]}
 RECORD = {"site": "lab", "storage": "fast", "disk": "x", "id": "y", "made": ["array", "group"], "serial_number": "A"}
+
+
+MATES = {"mates": ["A", "GONE"], "cache": ["C"]}
 
 
 def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
@@ -321,7 +325,7 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
     with open(path, "r+b") as file:
         for mark, offset, data, size in (
             (_disks.RECORD_MARK, _disks.RECORD_OFFSET, RECORD, _disks.RECORD_SIZE),
-            (_layout_read.MATES_MARK, _layout_read.MATES_OFFSET, {"mates": ["A", "GONE"]}, _layout_read.MATES_SIZE),
+            (_layout_read.MATES_MARK, _layout_read.MATES_OFFSET, MATES, _layout_read.MATES_SIZE),
         ):
             file.seek(offset)
             file.write(_disks.record_bytes(mark, data, size))
@@ -344,6 +348,10 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
     (rack.root / "sys/dev/block").mkdir(parents=True)
     (rack.root / "sys/dev/block/252:0").symlink_to(rack.root / "sys/devices/virtual/block/dm-0")
     rack.mount("252:0", "/dev/mapper/fast-data", "/srv/data")
+    tokens = {"0": {"type": "systemd-tpm2", "keyslots": ["1"]}, "1": {**TOKEN, "jwe": {"protected": "p", "tag": "t"}}}
+    area = json.dumps({"keyslots": {"0": {"area": "secret"}, "30": {"area": "secret"}}, "tokens": tokens}).encode()
+    head = b"LUKS\xba\xbe\x00\x02" + (16384).to_bytes(8, "big")
+    (rack.root / "dev/sda1").write_bytes(head.ljust(4096, b"\0") + area.ljust(12288, b"\0"))
     block = bytearray(1 << 20)
     struct.pack_into("<I", block, 1024 + 4, 200)
     struct.pack_into("<I", block, 1024 + 0x18, 2)
@@ -352,7 +360,7 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
     answer = probe(rack, *changes, layouts=True)["layouts"]
     assert answer == {
         "claims": {},
-        "disks": {"sda": {"pool": "fast", "site": "lab", "made": ["array", "group"], "mates": ["A", "GONE"]}},
+        "disks": {"sda": {"pool": "fast", "site": "lab", "made": ["array", "group"], **MATES}},
         "arrays": [
             {
                 "pool": "fast",
@@ -367,10 +375,13 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
         "volumes": {"fast-data": MIB, "other": MIB},
         "suspended": ["other"],
         "thin": {},
+        "caches": {},
+        "luks": {"sda1": {"keyslots": {"0": {}, "30": {}}, "tokens": {"1": {**TOKEN, "jwe": {"protected": "p"}}}}},
         "mounts": {"/srv/data": ["fast-data", MIB, 200 * 4096]},
     }
     # Sites without pools send, and run, no more than before.
     assert probe(rack)["layouts"] is None
+    assert "secret" not in json.dumps(answer) and "luks_header" not in script([])
     assert "mates" not in script([]) and "mates" in script([], layouts=True)
 
 
@@ -389,6 +400,24 @@ def test_pools_are_looked_at_where_asked_only(tmp_path: Path) -> None:
 def test_how_full_a_thin_pool_is(line: str, told: list[Any]) -> None:
     """Lines as the kernel's document of dm-thin has them."""
     assert thin(line) == told
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [
+        (
+            "8 26/2048 128 9/8768 0 26 0 0 0 9 0 2 metadata2 writethrough 2 migration_threshold 2048 mq 2 x 0 rw - ",
+            "writethrough",
+        ),
+        ("8 26/2048 128 9/8768 0 26 0 0 0 9 0 1 writeback 2 migration_threshold 2048 smq 0 rw - ", "writeback"),
+        ("Fail", "Fail"),
+        ("119/1024 1351/4800 - ro discard_passdown queue_if_no_space needs_check 256", None),
+        ("", None),
+    ],
+)
+def test_what_a_cache_does(line: str, state: str | None) -> None:
+    """Lines as Linux 6.12 told them."""
+    assert cache_state(line) == state
 
 
 FRR_FILE = """\
