@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Callable
 
 from ansible_collections.kiban.baremetal.plugins.module_utils import _clevis, _disks
@@ -88,8 +87,8 @@ def _luks_unit(step: Step, _key: str | None) -> None:
     if text is None:
         os.remove(path)
     else:
-        handle, temporary = tempfile.mkstemp(prefix=".kiban-", dir=UNITS)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        temporary = f"{UNITS}/.{unit}"
+        with open(temporary, "w", encoding="utf-8") as file:
             file.write(str(text))
             os.fchmod(file.fileno(), 0o644)
             file.flush()
