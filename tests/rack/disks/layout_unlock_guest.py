@@ -152,7 +152,7 @@ def rebind() -> Any:
     """The server has other keys, and the PCR another value: the model names the new key, and both are bound anew."""
     tool("tpm2_pcrextend", f"7:sha256={'ab' * 32}")
     done = layout(vault(), sealed())["steps"]
-    assert len([step for step in done if "open" in step and "let " in step]) == 2, done
+    assert len([step for step in done if "let T" in step]) == 2, done
     no_change(vault(), sealed())
     assert slots(node("DATA-SCSI")) == slots(node("BIG-VIRTIO")) == [0, 31]
     return done
