@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,12 +41,18 @@ def _works(jwe: str, wanted: _clevis.Unlock) -> bool | None:
     except LayoutError:
         # Only where all that it asks answers is it the binding that no longer works: the TPM's PCRs have changed, or
         # a server has lost its key.
-        try:
-            for server in wanted.tang:
-                run("curl", "-sfg", "--max-time", "10", "-o", "/dev/null", f"{server.url}/adv")
-        except LayoutError:
-            return None
+        return False if _answers(wanted) else None
+
+
+def _answers(wanted: _clevis.Unlock) -> bool:
+    try:
+        for server in wanted.tang:
+            run("curl", "-sfg", "--max-time", "10", "-o", "/dev/null", f"{server.url}/adv")
+        # A TPM counts power cuts as attempts at its keys, and after some of them answers nobody for a while.
+        locked = run("tpm2_getcap", "properties-variable") if wanted.pcr_ids else ""
+    except LayoutError:
         return False
+    return not re.search(r"inLockout:\s*1", locked)
 
 
 def units(pools: Sequence[str]) -> dict[str, str]:

@@ -94,6 +94,8 @@ def node(serial: str) -> str:
 
 
 def bind() -> Any:
+    # The emulated TPM takes three power cuts, those of servers some thirty.
+    tool("tpm2_dictionarylockout", "--setup-parameters", "--max-tries=32", "--recovery-time=600", "--clear-lockout")
     with Watched() as watched:
         done = layout(vault(), sealed())["steps"]
     for mount in MOUNTS:
