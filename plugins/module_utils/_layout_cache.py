@@ -64,8 +64,7 @@ class CacheDraft(Draft):
     def _detached(self, name: str, words: str, **args: object) -> Step:
         return self._step("cache_detach", self._lv(name), words, **args)
 
-    def _caching(self, devices: list[str]) -> list[Step]:
-        """devices: the physical volumes below the pool's volumes."""
+    def _caching(self) -> list[Step]:
         cache, group = self.pool.cache, self.facts.groups.get(self.pool.name)
         if cache is None:
             return []

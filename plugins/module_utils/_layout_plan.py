@@ -75,7 +75,7 @@ class _Plan(CacheDraft, LuksDraft):
                 found += self._records(layer)
             if any(step.kind in BARRIERS for step in more):
                 return found
-        found += self._caching(bases)
+        found += self._caching()
         if any(step.kind in BARRIERS for step in found):
             return found
         return found + self._unlocking()
