@@ -73,6 +73,7 @@ BARRIERS = frozenset(
         "pv_resize",
         "lv_refresh",
         "cache_detach",
+        "cache_forget",
     }
 )
 
@@ -218,6 +219,8 @@ class Group:
     """Physical volumes that are there for a cache, by their tag."""
     lost: int = 0
     """Those that are gone."""
+    torn: tuple[str, ...] = ()
+    """What a killed tool left of a cache that it detached: logical volumes that claim a volume for their own."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,26 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout import CACHE_VOLUME, Step
-from ansible_collections.kiban.baremetal.plugins.module_utils._layout_tools import CACHE_TAG, device_of, run
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_tools import (
+    CACHE_TAG,
+    LayoutError,
+    device_of,
+    run,
+)
 
-__all__ = ["CHECKED", "STEPS", "release_components"]
+__all__ = ["CHECKED", "STEPS", "release_components", "without_leftover"]
 
 # A lost cache leaves a thin pool that wants to be checked, and takes no writes until it was and is said to be well.
 CHECKED = ("--config", 'global/thin_check_options=["-q","--clear-needs-check-flag"]')
+
+# The cache while it is in front of a volume.
+_IN_USE = f"{CACHE_VOLUME}_cvol"
 
 
 def release_components(group: str) -> None:
@@ -81,6 +91,36 @@ def _cache_detach(step: Step, _key: str | None) -> None:
     run("lvconvert", "-qq", "-y", "--uncache", *(["--force"] if volumes else []), _name(step))
 
 
+def _cache_forget(step: Step, _key: str | None) -> None:
+    """Out of LVM's metadata: to remove these two would remove the volume that one of them claims."""
+    name = step.target.rpartition("/")[2]
+    for leftover in (name, _IN_USE):
+        # They have no data any more: their tables say error.
+        device = f"{step.pool.replace('-', '--')}-{leftover.replace('-', '--')}"
+        if "error" in run("dmsetup", "table", device, accept=(0, 1)).split():
+            run("dmsetup", "remove", device)
+    with tempfile.TemporaryDirectory() as directory:
+        before, after = f"{directory}/before", f"{directory}/after"
+        run("vgcfgbackup", "-qq", "-f", before, step.pool)
+        with open(before, encoding="utf-8") as file:
+            text = without_leftover(file.read(), name)
+        if text is None:
+            raise LayoutError(f"{step.target} is not what a killed tool leaves: see lvs -a {step.pool}")
+        with open(after, "w", encoding="utf-8") as file:
+            file.write(text)
+        run("vgcfgrestore", "-qq", "-y", "--force", "-f", after, step.pool)
+
+
+def without_leftover(text: str, name: str) -> str | None:
+    """Metadata of LVM without a cache and what it was in front of; None if they are not just that."""
+    for each, mine in ((name, f'cache_pool = "{_IN_USE}"'), (_IN_USE, '"CACHE_VOL"')):
+        block = re.search(rf"\n\t\t{re.escape(each)} \{{\n.*?\n\t\t\}}\n", text, re.DOTALL)
+        if block is None or mine not in block[0]:
+            return None
+        text = text.replace(block[0], "\n", 1)
+    return text
+
+
 STEPS: dict[str, Callable[[Step, str | None], None]] = {
     "pv_tag": _pv_tag,
     "group_reduce": _group_reduce,
@@ -90,4 +130,5 @@ STEPS: dict[str, Callable[[Step, str | None], None]] = {
     "cache_attach": _cache_attach,
     "cache_mode": _cache_mode,
     "cache_detach": _cache_detach,
+    "cache_forget": _cache_forget,
 }

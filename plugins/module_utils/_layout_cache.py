@@ -25,6 +25,11 @@ class CacheDraft(Draft):
     def _cache_mended(self, group: Group) -> list[Step]:
         """What stands in the way of volumes: a lost cache keeps them from being activated, or lets them fail."""
         steps = []
+        for name in group.torn:
+            words = f"forget {self._lv(name)}, which a killed tool left of a cache that was detached"
+            steps.append(self._step("cache_forget", self._lv(name), words))
+        if steps:
+            return steps
         for name, lv in group.lvs.items():
             if lv.stale:
                 words = f"give the kernel what LVM has of {self._lv(name)}"

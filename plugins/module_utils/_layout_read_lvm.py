@@ -35,15 +35,18 @@ def groups(names: Sequence[str], devices: Mapping[str, str]) -> dict[str, _layou
         tagged = [pv for pv in mine if CACHE_TAG in pv["pv_tags"].split(",")]
         gone = [pv for pv in mine if pv["pv_missing"]]
         rows = {lv["lv_name"]: lv for lv in lvs if lv["vg_name"] == name}
+        # While it detaches a cache LVM swaps the volume and the cache, commits, and then removes what is left over.
+        torn = tuple(lv for lv, each in rows.items() if lv.endswith("_corig") and each["segtype"] == "cache")
         found[name] = _layout.Group(
             extent=int(row["vg_extent_size"]),
             free={device: int(pv["pv_free"]) for device, pv in there.items()},
             pvs={device: int(pv["pv_size"]) for device, pv in there.items()},
             # Those in brackets are parts of others.
-            lvs={lv: _volume(each, rows, kernel) for lv, each in rows.items() if not lv.startswith("[")},
+            lvs={lv: _volume(each, rows, kernel) for lv, each in rows.items() if lv[0] != "[" and lv not in torn},
             missing=len([pv for pv in gone if pv not in tagged]),
             cache=frozenset(device for device, pv in there.items() if pv in tagged),
             lost=len([pv for pv in gone if pv in tagged]),
+            torn=torn,
         )
     return found
 

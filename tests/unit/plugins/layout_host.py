@@ -316,10 +316,16 @@ class Host:
         group = self.groups[step.pool]
         names = [volume.rpartition("/")[2] for volume in args.get("volumes", ())]
         lvs = {lv: replace(each, active=each.active and lv not in names) for lv, each in group.lvs.items()}
-        self.groups[step.pool] = replace(group, lvs=lvs)
+        torn = (f"{step.target.rpartition('/')[2]}_corig",) if half else ()
+        self.groups[step.pool] = replace(group, lvs=lvs, torn=torn)
+        self._change_lv(step, cached=None)
         if not half:
             self._emptied(step.pool)
-            self._change_lv(step, cached=None)
+
+    def _cache_forget(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
+        if not half:
+            self.groups[step.pool] = replace(self.groups[step.pool], torn=())
+            self._emptied(step.pool)
 
     def _cache_remove(self, step: Step, args: Mapping[str, Any], half: bool) -> None:
         group = self.groups[step.pool]

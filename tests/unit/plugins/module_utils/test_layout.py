@@ -29,6 +29,7 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._layout import (
     Volume,
     problems,
 )
+from ansible_collections.kiban.baremetal.plugins.module_utils._layout_apply_cache import without_leftover
 from ansible_collections.kiban.baremetal.plugins.module_utils._layout_plan import decide
 from ansible_collections.kiban.baremetal.tests.unit.plugins.layout_host import Host
 
@@ -486,6 +487,45 @@ def test_a_volume_that_the_kernel_has_otherwise_than_lvm_is_refreshed_first() ->
     lv = replace(group.lvs["logs"], cached=None, stale=True)
     here.groups["fast"] = replace(group, free={**group.free, "/dev/f1": MIB}, lvs={**group.lvs, "logs": lv})
     assert kinds(plan(here, cached())[0]) == ["lv_refresh"]
+
+
+def test_a_detaching_that_was_cut_off_is_finished_before_all_else() -> None:
+    here = host("a", "b", "f")
+    settle(here, cached())
+    [step] = [step for step in plan(here, cached(volume="data"))[0] if step.kind == "cache_detach"]
+    here.do(step, half=True)
+    assert here.groups["fast"].torn == ("logs_corig",)
+    assert kinds(settle(here, cached(volume="data"))) == ["cache_forget", "cache_create", "cache_attach"]
+
+
+LEFTOVER = """
+\t\tstore_tdata_corig {
+\t\t\tstatus = ["READ", "WRITE", "VISIBLE"]
+
+\t\t\tsegment1 {
+\t\t\t\ttype = "cache+CACHE_USES_CACHEVOL"
+\t\t\t\tcache_pool = "kiban_cache_cvol"
+\t\t\t\torigin = "store_tdata"
+\t\t\t}
+\t\t}
+"""
+CACHE = """
+\t\tkiban_cache_cvol {
+\t\t\tflags = ["CACHE_VOL"]
+\t\t}
+"""
+KEPT = """
+\t\tstore_tdata {
+\t\t\tstripes = ["pv0", 42]
+\t\t}
+"""
+
+
+def test_what_is_forgotten_is_only_what_a_killed_tool_leaves() -> None:
+    assert without_leftover(KEPT + LEFTOVER + CACHE + KEPT, "store_tdata_corig") == KEPT + "\n\n" + KEPT
+    assert without_leftover(LEFTOVER + KEPT, "store_tdata_corig") is None
+    assert without_leftover(CACHE + LEFTOVER.replace("kiban_cache", "other"), "store_tdata_corig") is None
+    assert without_leftover(CACHE + KEPT, "store_tdata") is None
 
 
 def tang(*names: str, **more: Any) -> Unlock:
