@@ -45,12 +45,23 @@ def _name(step: Step) -> str:
     return step.target[len("/dev/") :]
 
 
+def _release_cache(step: Step) -> None:
+    """While no volume has a cache: devices of one that a killed tool left, which hold its disks."""
+    prefix = step.pool.replace("-", "--") + "-"
+    left = [line.split("\t")[0] for line in run("dmsetup", "ls").splitlines()]
+    # Those with the longest names are above the others.
+    for name in sorted(left, key=len, reverse=True):
+        if name.startswith(prefix + CACHE_VOLUME) or (name.startswith(prefix) and name.endswith("_corig")):
+            run("dmsetup", "remove", name, accept=(0, 1))
+
+
 def _pv_tag(step: Step, _key: str | None) -> None:
     run("pvchange", "-qq", "--addtag", CACHE_TAG, device_of(step))
 
 
 def _group_reduce(step: Step, _key: str | None) -> None:
     pvs: Any = step.args["pvs"]
+    _release_cache(step)
     if step.args["lost"]:
         run("vgreduce", "-qq", "--removemissing", step.target)
     if pvs:
@@ -64,6 +75,7 @@ def _lv_refresh(step: Step, _key: str | None) -> None:
 def _cache_create(step: Step, _key: str | None) -> None:
     pvs: Any = step.args["pvs"]
     devices = [device_of(step, pv) for pv in pvs]
+    _release_cache(step)
     run("lvcreate", "-qq", "-y", "-n", CACHE_VOLUME, "-l", "100%PVS", "-Wy", "-Zy", step.pool, *devices)
 
 
@@ -72,6 +84,7 @@ def _cache_remove(step: Step, _key: str | None) -> None:
 
 
 def _cache_attach(step: Step, _key: str | None) -> None:
+    _release_cache(step)
     words = ["--type", "cache", "--cachevol", CACHE_VOLUME, "--cachemode", str(step.args["mode"])]
     run("lvconvert", "-qq", "-y", *words, _name(step))
 
@@ -94,11 +107,7 @@ def _cache_detach(step: Step, _key: str | None) -> None:
 def _cache_forget(step: Step, _key: str | None) -> None:
     """Out of LVM's metadata: to remove these two would remove the volume that one of them claims."""
     name = step.target.rpartition("/")[2]
-    for leftover in (name, _IN_USE):
-        # They have no data any more: their tables say error.
-        device = f"{step.pool.replace('-', '--')}-{leftover.replace('-', '--')}"
-        if "error" in run("dmsetup", "table", device, accept=(0, 1)).split():
-            run("dmsetup", "remove", device)
+    _release_cache(step)
     with tempfile.TemporaryDirectory() as directory:
         before, after = f"{directory}/before", f"{directory}/after"
         run("vgcfgbackup", "-qq", "-f", before, step.pool)
