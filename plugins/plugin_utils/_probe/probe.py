@@ -27,7 +27,6 @@ _UTILS = _HERE.parents[1] / "module_utils"
 _PARTS = {
     "module_utils._disk_health": _UTILS / "_disk_health.py",
     "module_utils._disk_paths": _UTILS / "_disk_paths.py",
-    "module_utils._luks_header": _UTILS / "_luks_header.py",
     "plugin_utils._probe.routing": _HERE / "routing.py",
     "plugin_utils._probe.neighbors": _HERE / "neighbors.py",
     "plugin_utils._probe.layouts": _HERE / "layouts.py",
@@ -35,6 +34,8 @@ _PARTS = {
     "plugin_utils._probe.until": _HERE / "until.py",
 }
 """Modules that the program imports, which are put into its text."""
+_FOR_LAYOUTS = _UTILS / "_luks_header.py"
+"""What only the part for pools imports."""
 
 
 def script(paths: list[str], layouts: bool = False) -> str:
@@ -56,12 +57,12 @@ def _program(layouts: bool, ceph: bool) -> str:
     if _PLACE not in text or _FLAG not in text:
         raise RuntimeError("the probe has lost the place for its paths, or for what it looks at")
     if layouts:
-        text = text.replace(_FLAG, "LAYOUTS = True\n", 1)
+        text = text.replace(_FLAG, part(_FOR_LAYOUTS) + "LAYOUTS = True\n", 1)
     for name, path in _PARTS.items():
         place = re.search(rf"^from \S+\.{re.escape(name)} import (\([^)]*\)|.*)\n", text, re.MULTILINE)
         if place is None:
             raise RuntimeError(f"the probe has lost the place for {path.name}")
-        wanted = {"layouts": layouts, "_luks_header": layouts, "ceph": ceph}.get(path.stem, True)
+        wanted = {"layouts": layouts, "ceph": ceph}.get(path.stem, True)
         text = text[: place.start()] + (part(path) if wanted else "") + text[place.end() :]
     # Annotations are not evaluated there.
     return text.replace("from typing import Any\n", "")

@@ -26,7 +26,6 @@ from ansible_collections.kiban.baremetal.plugins.module_utils._disk_paths import
     network_paths,
     network_sessions,
 )
-from ansible_collections.kiban.baremetal.plugins.module_utils._luks_header import luks_header  # noqa: F401
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.ceph import ceph, ceph_units
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.layouts import layouts
 from ansible_collections.kiban.baremetal.plugins.plugin_utils._probe.neighbors import neighbors
