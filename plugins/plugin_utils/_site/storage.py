@@ -36,10 +36,8 @@ def select_pools(records: Sequence[Mapping[str, Any]], storage: Mapping[str, Map
     owners: dict[Any, str] = {}
     for name, pool in storage.items():
         serials = {}
-        for what, wanted in {
-            name: pool,
-            **({f"{name}, its cache": pool["cache"]} if pool.get("cache") else {}),
-        }.items():
+        selectors = {name: pool} | ({f"{name}, its cache": pool["cache"]} if pool.get("cache") else {})
+        for what, wanted in selectors.items():
             found, count = matching(candidates, wanted["select"]), wanted.get("count", 1)
             shown = "; ".join(f"{disk.get('name')} serial {disk.get('serial_number')}" for disk in found) or "none"
             if len(found) != count:
@@ -91,15 +89,20 @@ def cached_volume(raw: Mapping[str, Any]) -> str:
     return str(raw["cache"].get("volume") or (usable[0] if len(usable) == 1 else ""))
 
 
+def _cache(raw: Mapping[str, Any]) -> _layout.Cache | None:
+    """The cache of a pool, of which no disks are known yet."""
+    cache = raw.get("cache")
+    return _layout.Cache((), cached_volume(raw), **_stated({"mode": cache.get("mode")})) if cache else None
+
+
 def _plain(name: str, pool: Mapping[str, Any], disks: Sequence[str], cache_disks: Sequence[str] = ()) -> dict[str, Any]:
     """As the module takes it. What is not stated is left out: Ansible takes no null where an option has choices."""
     kept = {key: value for key, value in pool.items() if key not in ("select", "count", "volumes", "cache")}
     kept |= {"disks": list(disks), "luks": bool(pool.get("luks"))}
     if isinstance(pool.get("luks"), Mapping):
         kept["unlock"] = _stated(pool["luks"])
-    if pool.get("cache"):
-        mode = pool["cache"].get("mode") or "writethrough"
-        kept["cache"] = {"disks": list(cache_disks), "volume": cached_volume(pool), "mode": mode}
+    if cache := _cache(pool):
+        kept["cache"] = {"disks": list(cache_disks), "volume": cache.volume, "mode": cache.mode}
     volumes = [
         _stated({**values, "name": volume, "size": size_in_bytes(values.get("size"))})
         for volume, values in (pool.get("volumes") or {}).items()
@@ -132,8 +135,6 @@ def intended(name: str, raw: Mapping[str, Any]) -> _layout.Pool:
         volumes=volumes,
         filesystem=raw.get("filesystem"),
         mount=raw.get("mount"),
-        cache=_layout.Cache((), cached_volume(raw), raw["cache"].get("mode") or "writethrough")
-        if raw.get("cache")
-        else None,
+        cache=_cache(raw),
         unlock=_clevis.stated(raw["luks"]) if isinstance(raw.get("luks"), Mapping) else None,
     )
